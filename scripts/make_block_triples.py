@@ -1,0 +1,308 @@
+"""Make the numeric triples of tests/golden/blocks from the official code of each catalogue block.
+
+Usage: python scripts/make_block_triples.py CHECKOUTS OUT [NAME ...]
+
+CHECKOUTS holds one checkout per official repository as CHECKOUTS/<owner>/<name>, at the commits in ``SOURCES``.
+Nothing of those repositories is kept here: each file is imported from its checkout, its parameters and buffers are
+drawn anew (so that a zero initialisation cannot hide an error), and ``input``, ``w/<official key>`` and ``output`` are
+written to OUT/<name>.npz in float32. Packages that an official file imports but does not need for the block (mmengine,
+tensorflow's layers, ...) are replaced by empty stand-ins; ``deform_conv`` compiles mmcv's own CPU operator (needs g++
+and ninja).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+SOURCES = {
+    "tiny-smart/dysample": "81a1de5caa95d55a0f5488425fa53ec7ef47f8f0",
+    "YOLOonMe/EMA-attention-module": "afc37ecf52454c03421a86105fc5c16eb4ea1ad3",
+    "Jongchan/attention-module": "459efad0e05ee7dde50c41ca10a3d0800bc3792a",
+    "houqb/CoordAttention": "7619bea9acbe260b3793833cc78cef3f124c8112",
+    "LabSAINT/SPD-Conv": "c09f7928b8d2c33034fc3e9889a866f8bf37b44d",
+    "AlanLi1997/slim-neck-by-gsconv": "8357ef60d1991f99b9bec2f361cda0bb76ed611a",
+    "JierunChen/FasterNet": "e8fba4465ae912359c9f661a72b14e39347e4954",
+    "OSVAI/ODConv": "0901cc1ccd75757b40420447db20603d30bd2f74",
+    "StevenLauHKHK/Large-Separable-Kernel-Attention": "bb2a8d2cfd7e9ff48a34306197249d90153c8d4e",
+    "ZjjConan/SimAM": "ae98f43a34a051cc82f6e618853c690e1f4c92e6",
+    "google/automl": "6a54c8741e7c3265d4547c4f35f47a0391122dc5",
+    "open-mmlab/mmcv": "a8073c74bf83d62ec36a103f835faa4837fb6585",
+}
+Arrays = dict[str, np.ndarray]
+Maker = Callable[[Path], Arrays]
+
+
+def load(path: Path, name: str, stand_ins: dict[str, types.ModuleType] | None = None) -> types.ModuleType:
+    """Import one file under a module name of its own, with stand-ins for what it imports but we do not need."""
+    with stood_in(stand_ins or {}):
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise SystemExit(f"cannot import {path}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # timm's registry looks the module up while it is being executed
+        spec.loader.exec_module(module)
+    return module
+
+
+def load_text(path: Path, name: str) -> types.ModuleType:
+    """Import a Python file that has no suffix, which importlib's finders do not recognise."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "official.py"
+        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        return load(copy, name)
+
+
+@contextlib.contextmanager
+def stood_in(modules: dict[str, types.ModuleType]) -> Iterator[None]:
+    """Put modules into ``sys.modules`` for the duration of one import."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+def module_with(name: str, **attributes: Any) -> types.ModuleType:
+    """Return an empty module with the given attributes."""
+    module = types.ModuleType(name)
+    vars(module).update(attributes)
+    return module
+
+
+def randomise(module: nn.Module, keep: tuple[str, ...] = ()) -> None:
+    """Draw every parameter and floating buffer anew, at sizes that keep activations near one."""
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            leaf = key.rsplit(".", 1)[-1]
+            if not value.is_floating_point() or key in keep:
+                continue
+            if leaf == "running_var":
+                value.uniform_(0.5, 1.5)
+            elif value.ndim < 2:
+                value.normal_(0.0, 0.3)
+                if leaf == "weight":
+                    value.add_(1.0)
+            else:
+                fan_in = value[0].numel() if value.ndim < 5 else value[0, 0].numel()
+                value.normal_(0.0, fan_in**-0.5)
+
+
+def triple(module: nn.Module, x: Tensor, keep: tuple[str, ...] = ()) -> Arrays:
+    """Run an official module in eval mode with random weights and return its arrays."""
+    randomise(module, keep)
+    module.eval()
+    with torch.no_grad():
+        output = module(x.clone())
+    arrays = {"input": x.numpy(), "output": output.numpy()}
+    for key, value in module.state_dict().items():
+        if value.is_floating_point():
+            arrays[f"w/{key}"] = value.numpy()
+    return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in arrays.items()}
+
+
+def dysample(style: str, dyscope: bool) -> Maker:
+    def make(root: Path) -> Arrays:
+        official = load(root / "tiny-smart/dysample/dysample.py", "official_dysample")
+        module = official.DySample(16, scale=2, style=style, groups=4, dyscope=dyscope)
+        return triple(module, torch.randn(2, 16, 5, 7), keep=("init_pos",))
+
+    return make
+
+
+def ema(root: Path) -> Arrays:
+    official = load_text(root / "YOLOonMe/EMA-attention-module/EMA_attention_module", "official_ema")
+    return triple(official.EMA(24, factor=8), torch.randn(2, 24, 5, 7))
+
+
+def cbam(root: Path) -> Arrays:
+    official = load(root / "Jongchan/attention-module/MODELS/cbam.py", "official_cbam")
+    return triple(official.CBAM(32, reduction_ratio=16), torch.randn(2, 32, 5, 7))
+
+
+def coord_attention(root: Path) -> Arrays:
+    official = load(root / "houqb/CoordAttention/coordatt.py", "official_coordatt")
+    return triple(official.CoordAtt(16, 16, reduction=32), torch.randn(2, 16, 5, 7))
+
+
+def spd_conv(root: Path) -> Arrays:
+    official = load(root / "LabSAINT/SPD-Conv/ResNet50-SPD/models/resnet50_spd.py", "official_spd")
+    module = nn.Sequential(official.space_to_depth(), official.Conv(4 * 8, 12, 3, 1))
+    return triple(module, torch.randn(2, 8, 6, 10))
+
+
+def gsconv(root: Path) -> Arrays:
+    file = root / "AlanLi1997/slim-neck-by-gsconv/gsconv-yolov8_9_10_11/ultralytics/nn/modules/conv.py"
+    stand_ins = {
+        "official_gsconv": module_with("official_gsconv", __path__=[]),
+        "official_gsconv.block": module_with("official_gsconv.block", C2f=nn.Module),
+    }
+    official = load(file, "official_gsconv.conv", stand_ins)
+    return triple(official.GSConv(8, 12, 3, 2), torch.randn(2, 8, 7, 10))
+
+
+def faster_block(root: Path) -> Arrays:
+    official = load(root / "JierunChen/FasterNet/models/fasternet.py", "official_fasternet")
+    module = official.MLPBlock(16, 4, 2.0, 0.0, 0.0, nn.ReLU, nn.BatchNorm2d, "split_cat")
+    return triple(module, torch.randn(2, 16, 5, 7))
+
+
+def odconv(c1: int, c2: int, k: int, s: int, groups: int, kernels: int) -> Maker:
+    def make(root: Path) -> Arrays:
+        official = load(root / "OSVAI/ODConv/modules/odconv.py", "official_odconv")
+        module = official.ODConv2d(c1, c2, k, s, k // 2, groups=groups, kernel_num=kernels)
+        return triple(module, torch.randn(3, c1, 5, 7))
+
+    return make
+
+
+def odconv_bn_act(root: Path) -> Arrays:
+    inner = load(root / "OSVAI/ODConv/modules/odconv.py", "official_odconv")
+    stand_ins = {"modules": module_with("modules", __path__=[]), "modules.odconv": inner}
+    official = load(root / "OSVAI/ODConv/models/od_mobilenetv2.py", "official_od_mobilenetv2", stand_ins)
+    return triple(official.ODConvBNReLU(8, 12, 3, 2, kernel_num=4), torch.randn(3, 8, 5, 7))
+
+
+def lska(k: int) -> Maker:
+    def make(root: Path) -> Arrays:
+        official = load(root / "StevenLauHKHK/Large-Separable-Kernel-Attention/models/van.py", "official_van")
+        return triple(official.LSKA(6, k), torch.randn(2, 6, 9, 11))
+
+    return make
+
+
+def lska_attention(root: Path) -> Arrays:
+    official = load(root / "StevenLauHKHK/Large-Separable-Kernel-Attention/models/van.py", "official_van")
+    return triple(official.Attention(6, 11), torch.randn(2, 6, 9, 11))
+
+
+def simam(root: Path) -> Arrays:
+    official = load(root / "ZjjConan/SimAM/networks/attentions/simam_module.py", "official_simam")
+    return triple(official.simam_module(8, 1e-4), torch.randn(2, 8, 5, 7))
+
+
+def weighted_concat(root: Path) -> Arrays:
+    """Google's fusion node, its three tensorflow calls answered by numpy; ``output`` is the weighted sum."""
+    tensorflow = MagicMock()
+    tensorflow.keras.layers.Layer = tensorflow.keras.Model = object
+    tensorflow.cast = lambda value, dtype: np.asarray(value, dtype=dtype)
+    tensorflow.nn.relu = lambda value: np.maximum(value, 0)
+    names = ("absl", "dataloader", "hparams_config", "utils", "backbone", "tf2")
+    stand_ins: dict[str, Any] = {name: MagicMock() for name in names} | {"tensorflow": tensorflow}
+    official = load(root / "google/automl/efficientdet/tf2/efficientdet_keras.py", "official_efficientdet", stand_ins)
+    nodes = [array.numpy() for array in torch.randn(3, 2, 8, 5, 7)]
+    # One weight is negative on purpose: the node must cut it off at zero.
+    weights = np.array([0.7, -0.4, 1.9], dtype=np.float32)
+    node = types.SimpleNamespace(weight_method="fastattn", vars=list(weights))
+    output = official.FNode.fuse_features(node, nodes)
+    return {"input": np.stack(nodes), "w/WSM": weights, "output": np.asarray(output, dtype=np.float32)}
+
+
+def deform_conv(root: Path) -> Arrays:
+    from torch.utils.cpp_extension import load as compile_extension
+
+    ops = (root / "open-mmlab/mmcv/mmcv/ops").resolve()
+    csrc = ops / "csrc/pytorch"
+    with tempfile.TemporaryDirectory() as folder:
+        # One unit that includes both files: they share a base name, which the build would confuse.
+        binding = Path(folder) / "binding.cpp"
+        binding.write_text(
+            f'#include "{csrc / "modulated_deform_conv.cpp"}"\n'
+            f'#include "{csrc / "cpu/modulated_deform_conv.cpp"}"\n'
+            "#include <torch/extension.h>\n"
+            "PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {\n"
+            '  m.def("forward", &modulated_deform_conv_forward);\n'
+            "}\n",
+            encoding="utf-8",
+        )
+        operator = compile_extension(
+            "official_modulated_deform_conv",
+            [str(binding)],
+            extra_include_paths=[str(ops / "csrc/common")],
+            build_directory=folder,
+            with_cuda=False,
+        )
+        # The order in which mmcv's own binding names the keyword arguments that its Python class passes.
+        order = "kernel_h kernel_w stride_h stride_w pad_h pad_w dilation_h dilation_w group deformable_group with_bias"
+        extension = types.SimpleNamespace(
+            modulated_deform_conv_forward=lambda *tensors, **sizes: operator.forward(
+                *tensors, *(sizes[name] for name in order.split())
+            )
+        )
+        registry = MagicMock()
+        registry.MODELS.register_module = lambda *_, **__: lambda cls: cls
+        undecorated = module_with("mmengine.utils", deprecated_api_warning=lambda *_, **__: lambda function: function)
+        loader = types.SimpleNamespace(load_ext=lambda *_: extension)
+        stand_ins: dict[str, Any] = {
+            "mmengine": module_with("mmengine", __path__=[]),
+            "mmengine.logging": module_with("mmengine.logging", print_log=print),
+            "mmengine.registry": registry,
+            "mmengine.utils": undecorated,
+            "mmcv": module_with("mmcv", __path__=[]),
+            "mmcv.ops": module_with("mmcv.ops", __path__=[]),
+            "mmcv.utils": module_with("mmcv.utils", IS_MLU_AVAILABLE=False, ext_loader=loader),
+        }
+        official = load(ops / "modulated_deform_conv.py", "mmcv.ops.modulated_deform_conv", stand_ins)
+        module = official.ModulatedDeformConv2dPack(8, 12, 3, stride=2, padding=1, deform_groups=2)
+        return triple(module, torch.randn(2, 8, 7, 10))
+
+
+MAKERS: dict[str, Maker] = {
+    "dysample": dysample("lp", False),
+    "dysample_scope": dysample("lp", True),
+    "dysample_pl": dysample("pl", False),
+    "dysample_pl_scope": dysample("pl", True),
+    "ema": ema,
+    "cbam": cbam,
+    "coord_attention": coord_attention,
+    "spd_conv": spd_conv,
+    "gsconv": gsconv,
+    "faster_block": faster_block,
+    "odconv": odconv(8, 12, 3, 2, 1, 4),
+    "odconv_grouped": odconv(8, 12, 3, 1, 2, 4),
+    "odconv_depthwise": odconv(8, 8, 3, 1, 8, 2),
+    "odconv_pointwise": odconv(8, 12, 1, 1, 1, 1),
+    "odconv_bn_act": odconv_bn_act,
+    **{f"lska_{k}": lska(k) for k in (7, 11, 23, 35, 41, 53)},
+    "lska_attention": lska_attention,
+    "simam": simam,
+    "weighted_concat": weighted_concat,
+    "deform_conv": deform_conv,
+}
+
+
+def main() -> None:
+    if len(sys.argv) < 3:
+        raise SystemExit(__doc__)
+    root, out = Path(sys.argv[1]), Path(sys.argv[2])
+    names = sys.argv[3:] or list(MAKERS)
+    unknown = sorted(set(names) - set(MAKERS))
+    if unknown:
+        raise SystemExit(f"unknown block {', '.join(unknown)}; one of {', '.join(MAKERS)}")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        torch.manual_seed(0)
+        arrays = MAKERS[name](root)
+        np.savez_compressed(out / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+        peak = float(np.abs(arrays["output"]).max())
+        print(f"{name}: output {arrays['output'].shape}, largest {peak:.3f}")
+
+
+if __name__ == "__main__":
+    main()

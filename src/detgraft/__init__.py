@@ -1,0 +1,54 @@
+"""Graft any backbone or block onto any stock Ultralytics detector, see what it costs, prove what it buys.
+
+``import detgraft`` alone makes stock ``ultralytics.YOLO`` understand grafted model YAMLs and open grafted checkpoints.
+It imports neither torch nor Ultralytics by itself; both are loaded when a name below is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from detgraft._on_import import after_import
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from detgraft.catalog.registry import list_grafts, register
+    from detgraft.upstream.models import RTDETR, YOLO, build
+    from detgraft.verify.cost import show
+
+_PUBLIC = {
+    "YOLO": "detgraft.upstream.models",
+    "RTDETR": "detgraft.upstream.models",
+    "build": "detgraft.upstream.models",
+    "show": "detgraft.verify.cost",
+    "list_grafts": "detgraft.catalog.registry",
+    "register": "detgraft.catalog.registry",
+}
+
+__all__ = ["RTDETR", "YOLO", "__version__", "build", "list_grafts", "register", "show"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'detgraft' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *_PUBLIC})
+
+
+def _install_hooks() -> None:
+    from detgraft.upstream.hooks import install
+
+    install()
+
+
+after_import("ultralytics.nn.tasks", _install_hooks)

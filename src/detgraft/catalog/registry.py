@@ -1,0 +1,164 @@
+"""The catalogue: every graft by name, looked up, listed with wildcards, extended by plug-ins."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from detgraft.catalog.builtin import BUILTIN
+from detgraft.catalog.spec import CHANNEL_RULES, REPEAT_RULES, ChannelRule, Graft, RepeatRule
+from detgraft.errors import CatalogError, Location, nearest
+
+TIMM_PREFIX = "timm/"
+
+
+class Catalogue:
+    """Grafts by name. Collisions raise; nothing is ever replaced silently."""
+
+    def __init__(self, entries: tuple[Graft, ...] = ()) -> None:
+        self._by_name: dict[str, Graft] = {}
+        self._reserved: Callable[[str], bool] = lambda _name: False
+        for entry in entries:
+            self.add(entry)
+
+    def reserve(self, is_stock: Callable[[str], bool]) -> None:
+        """Tell which names belong to stock Ultralytics and cannot be registered."""
+        self._reserved = is_stock
+
+    def add(self, entry: Graft) -> None:
+        """Add an entry under its name, its aliases and their lower-case forms.
+
+        Raises:
+            CatalogError: A name is taken by another graft or by a stock module.
+        """
+        names = dict.fromkeys((entry.name, *entry.aliases, entry.name.lower(), *(a.lower() for a in entry.aliases)))
+        for name in names:
+            taken = self._by_name.get(name)
+            if taken is not None:
+                raise CatalogError(
+                    f"the name '{name}' is already registered (by {taken.origin} as '{taken.name}'); choose another"
+                )
+            if self._reserved(name) and entry.origin != "detgraft":
+                raise CatalogError(f"'{name}' is the name of a stock Ultralytics module; choose another")
+        for name in names:
+            self._by_name[name] = entry
+
+    def remove(self, name: str) -> None:
+        """Take an entry out again, with all its names."""
+        entry = self.get(name)
+        self._by_name = {key: value for key, value in self._by_name.items() if value is not entry}
+
+    def find(self, name: str) -> Graft | None:
+        """Return the entry for a name as written in a YAML row, or None."""
+        if name.startswith(TIMM_PREFIX):
+            return timm_entry(name)
+        return self._by_name.get(name)
+
+    def get(self, name: str, location: Location | None = None) -> Graft:
+        """Return the entry for a name, without regard to case.
+
+        Raises:
+            CatalogError: No such graft; the message names the nearest ones.
+        """
+        entry = self.find(name) or self._by_name.get(name.lower())
+        if entry is None:
+            raise CatalogError(
+                f"there is no graft '{name}'.{nearest(name, self._by_name)} `detgraft list` shows all of them", location
+            )
+        return entry
+
+    def __iter__(self) -> Iterator[Graft]:
+        """Go through the entries, each once, in the order of registration."""
+        return iter(dict.fromkeys(self._by_name.values()))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.find(name) is not None
+
+    def names(self) -> list[str]:
+        """Return every accepted name, aliases included."""
+        return sorted(self._by_name)
+
+    def match(self, pattern: str = "*") -> list[Graft]:
+        """Return the entries whose name or alias matches a wildcard pattern, without regard to case."""
+        pattern = pattern.lower()
+        return [
+            entry
+            for entry in self
+            if any(fnmatch.fnmatchcase(name.lower(), pattern) for name in (entry.name, *entry.aliases))
+        ]
+
+
+def timm_entry(name: str) -> Graft:
+    """Return the entry for ``timm/NAME``; whether timm knows NAME is found out when it is built."""
+    return Graft(
+        name=name,
+        target="detgraft.blocks.timm_backbone:TimmBackbone",
+        channels="pyramid",
+        preset={"name": name.removeprefix(TIMM_PREFIX)},
+        site="backbone",
+        summary="a backbone of timm",
+        takes_weights=True,
+    )
+
+
+catalogue = Catalogue(BUILTIN)
+
+
+def list_grafts(pattern: str = "*") -> list[Graft]:
+    """List the grafts that are available.
+
+    Args:
+        pattern: A name or a wildcard pattern such as ``convnext*``.
+    """
+    return catalogue.match(pattern)
+
+
+def register(
+    name: str,
+    *,
+    channels: ChannelRule,
+    repeats: RepeatRule | None = None,
+    aliases: tuple[str, ...] = (),
+    site: str = "",
+    summary: str = "",
+) -> Callable[[Any], Any]:
+    """Register an own block under a name that YAML rows and graft expressions can use.
+
+    The decorated nn.Module takes, first and positionally: the input channels and the output channels
+    (``scaled``, ``fixed``), the input channels alone (``same``, ``pyramid``) or the list of them (``concat``);
+    with ``repeats="inside"`` then the number of repeats. A ``pyramid`` has the attributes ``channels`` and
+    ``reductions`` (tuples, one entry per feature) and returns a list of features.
+
+    Args:
+        name: The new name.
+        channels: Channel rule, see :class:`detgraft.catalog.spec.Graft`.
+        repeats: Repeat rule, see there.
+        aliases: Other names.
+        site: Default site in expressions: ``backbone``, ``upsample``, ``downsample``, or a stock module's name.
+        summary: One line for ``detgraft list``; the class's docstring by default.
+
+    Raises:
+        CatalogError: An unknown rule, a name that is taken, or a constructor that does not fit the rule.
+    """
+    if channels not in CHANNEL_RULES:
+        raise CatalogError(f"channels must be one of {', '.join(CHANNEL_RULES)}, found {channels!r}")
+    if repeats not in REPEAT_RULES:
+        raise CatalogError(f"repeats must be None, 'stack' or 'inside', found {repeats!r}")
+
+    def decorate(target: Any) -> Any:
+        entry = Graft(
+            name=name,
+            target=target,
+            channels=channels,
+            repeats=repeats,
+            aliases=aliases,
+            site=site or {"pyramid": "backbone", "same": "upsample"}.get(channels, ""),
+            summary=summary or (target.__doc__ or "").strip().partition("\n")[0],
+            origin=str(target.__module__),
+        )
+        entry.parameters()  # a constructor that does not fit the rule is refused now, not when a model is built
+        catalogue.add(entry)
+        return target
+
+    return decorate

@@ -1,0 +1,203 @@
+"""What a graft's name means: its class, its rule for channels and repeats, its arguments, where it comes from.
+
+No torch at import: classes are named as text and imported when a model is built from them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from detgraft.errors import ArgumentError, CatalogError, Location, nearest
+
+ChannelRule = Literal["scaled", "same", "fixed", "pyramid", "concat"]
+RepeatRule = Literal["stack", "inside"]
+
+CHANNEL_RULES: tuple[ChannelRule, ...] = ("scaled", "same", "fixed", "pyramid", "concat")
+REPEAT_RULES: tuple[RepeatRule | None, ...] = (None, "stack", "inside")
+
+# What the framework passes first, before the arguments of a row.
+_LEADING: Mapping[ChannelRule, tuple[str, ...]] = {
+    "scaled": ("input channels", "output channels"),
+    "fixed": ("input channels", "output channels"),
+    "same": ("input channels",),
+    "concat": ("list of input channels",),
+    "pyramid": ("input channels",),
+}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a block was described first.
+
+    Args:
+        paper: Title, venue and year.
+        source: The official repository.
+        licence: Licence of the official code.
+        weights_licence: Licence of published weights, where there are any.
+    """
+
+    paper: str = ""
+    source: str = ""
+    licence: str = ""
+    weights_licence: str = ""
+
+
+@dataclass(frozen=True)
+class Graft:
+    """One catalogue entry.
+
+    Args:
+        name: The name used in YAML rows and, without regard to case, in expressions.
+        target: The class, or ``"module:attribute"`` imported on first use.
+        channels: How output channels follow: ``scaled`` like Conv (by the model scale, to a multiple of 8), ``same``
+            as the input, ``fixed`` as written, ``pyramid`` (a backbone with features at strides 4 to 32), ``concat``
+            (the sum of several inputs).
+        repeats: ``stack`` builds the block several times in a row, ``inside`` passes the number to the constructor
+            after the channels, None refuses repeats.
+        aliases: Other names with the same meaning.
+        preset: Arguments fixed by the name itself (``size="atto"``).
+        like: A stock module whose own parser rule the row follows (C3k2's rule for scales m, l and x, for example).
+        site: Default site of the graft in an expression.
+        summary: One line for ``detgraft list``.
+        provenance: Paper, source and licences.
+        origin: ``detgraft``, or the plug-in that registered it.
+        takes_weights: The block accepts a file of pretrained weights.
+    """
+
+    name: str
+    target: str | Callable[..., Any]
+    channels: ChannelRule
+    repeats: RepeatRule | None = None
+    aliases: tuple[str, ...] = ()
+    preset: Mapping[str, Any] = field(default_factory=dict)
+    like: str | None = None
+    site: str = ""
+    summary: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
+    origin: str = "detgraft"
+    takes_weights: bool = False
+
+    def load(self) -> Callable[..., Any]:
+        """Import and return the class or factory.
+
+        Raises:
+            CatalogError: The entry names something that cannot be imported.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        try:
+            found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise CatalogError(f"the graft '{self.name}' cannot be loaded from {self.target}: {error}") from error
+        return found
+
+    def parameters(self) -> tuple[inspect.Parameter, ...]:
+        """Return the parameters that a row may give, with resolved annotations, in order.
+
+        Raises:
+            CatalogError: The constructor does not begin with what the channel rule passes.
+        """
+        target = self.load()
+        function = target.__init__ if inspect.isclass(target) else target
+        signature = inspect.signature(function)
+        hints = _hints(function)
+        free = [
+            p.replace(annotation=hints.get(p.name, inspect.Parameter.empty))
+            for p in signature.parameters.values()
+            if p.name != "self" and p.name not in self.preset
+        ]
+        leading = [*_LEADING[self.channels], *(["number of repeats"] if self.repeats == "inside" else [])]
+        positional = [p for p in free if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        if len(positional) < len(leading):
+            raise CatalogError(
+                f"'{self.name}' has the channel rule '{self.channels}', so its constructor must take "
+                f"{', '.join(leading)} first; it takes ({', '.join(p.name for p in free)})"
+            )
+        return tuple(positional[len(leading) :])
+
+    def bind(self, args: tuple[Any, ...], keywords: Mapping[str, Any], location: Location | None) -> dict[str, Any]:
+        """Match a row's arguments with the constructor and check count and types.
+
+        Args:
+            args: Positional arguments after the channels.
+            keywords: Named arguments.
+            location: Where they were written.
+
+        Returns:
+            Every given argument under its parameter's name.
+
+        Raises:
+            ArgumentError: Too many arguments, an unknown or doubled name, or a wrong type.
+        """
+        parameters = self.parameters()
+        known = [p.name for p in parameters]
+        if len(args) > len(parameters):
+            expected = f"at most {len(parameters)} ({', '.join(known)})" if known else "none"
+            raise ArgumentError(
+                f"'{self.name}' takes {expected} argument(s) here, found {len(args)}: {list(args)}", location
+            )
+        bound = dict(zip(known, args, strict=False))
+        for name, value in keywords.items():
+            if name not in known:
+                raise ArgumentError(
+                    f"'{self.name}' has no argument '{name}'; it has {', '.join(known) or 'none'}."
+                    f"{nearest(name, known)}",
+                    location,
+                )
+            if name in bound:
+                raise ArgumentError(f"'{self.name}' is given its argument '{name}' twice", location)
+            bound[name] = value
+        for parameter in parameters:
+            if parameter.name in bound:
+                bound[parameter.name] = _checked(self.name, parameter, bound[parameter.name], location)
+            elif parameter.default is inspect.Parameter.empty:
+                raise ArgumentError(f"'{self.name}' needs the argument '{parameter.name}'", location)
+        return bound
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):  # an own block may annotate with names that exist for type checkers only
+        return {}
+
+
+def _checked(graft: str, parameter: inspect.Parameter, value: Any, location: Location | None) -> Any:
+    annotation = parameter.annotation
+    if annotation is inspect.Parameter.empty or _fits(value, annotation):
+        return value
+    expected = annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
+    raise ArgumentError(
+        f"argument '{parameter.name}' of '{graft}' must be {expected}, found {value!r:.80} ({type(value).__name__})",
+        location,
+    )
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin = typing.get_origin(annotation)
+    if annotation is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(annotation))
+    if origin is Literal:
+        return value in typing.get_args(annotation)
+    if annotation is None or annotation is type(None):
+        return value is None
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (bool, str):
+        return isinstance(value, annotation)
+    container = origin if inspect.isclass(origin) else annotation
+    if container in (list, tuple):
+        return isinstance(value, (list, tuple))
+    # Anything else (an nn.Module, say) cannot be written in a YAML, so there is nothing to compare with.
+    return not isinstance(value, (bool, int, float, str, type(None))) if inspect.isclass(container) else True

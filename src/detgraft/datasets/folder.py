@@ -1,0 +1,336 @@
+"""From what a user gives as ``data=`` to a data YAML that Ultralytics reads as it was meant.
+
+``data=`` may be a data YAML, or a folder laid out as ``train/images`` + ``train/labels`` (or ``images/train`` +
+``labels/train``) from which the YAML is derived. Nothing is written beside the user's data.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detgraft.datasets.labels import check_labels, list_images, read_classes
+from detgraft.datasets.text import find_existing, read_text, write_whole
+from detgraft.errors import DataError, Location, nearest
+
+_SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_SPLIT_KEYS = ("train", "val", "validation", "test", "minival")
+_PATH_KEYS = ("path", *_SPLIT_KEYS)
+_NEEDED = ("train", "val")
+
+
+def resolve_data(
+    data: str | Path,
+    out_dir: Path | None = None,
+    *,
+    needed: Collection[str] = _NEEDED,
+    known: Iterable[str] = (),
+) -> Path:
+    """Turn ``data=`` into the path of a data YAML, checking what it names.
+
+    A folder's own data YAML gives the class names when there is no ``classes.txt``, and is used itself when the folder
+    is not laid out in splits. Without either, classes are called ``class0``, ``class1``...
+
+    Args:
+        data: A data YAML or a folder.
+        out_dir: Where ``data.yaml`` is written for a folder; a new temporary folder when None.
+        needed: Splits that a YAML must have on disk.
+        known: Names to propose besides the files that exist (the YAMLs that Ultralytics ships).
+
+    Returns:
+        Absolute path of the YAML: the given one, or the derived ``<out_dir>/data.yaml``.
+
+    Raises:
+        DataError: Missing file, missing or empty split, malformed label or class list; names file and line.
+    """
+    path = find_existing(data, known)
+    if path.is_file():
+        if path.suffix.lower() not in {".yaml", ".yml"}:
+            raise DataError("expected a data YAML (.yaml, .yml) or a folder", Location(str(data)))
+        load_data_yaml(path, needed=needed)
+        return path.absolute()
+    own = _own_yaml(path)
+    splits = {key: images for key in _SPELLINGS if (images := _split_folder(path, key)) is not None}
+    if own is not None and not {"train", "val"} <= splits.keys():
+        load_data_yaml(own, needed=needed)
+        return own.absolute()
+    text = _derive(path, splits, own)
+    target = (out_dir or Path(tempfile.mkdtemp(prefix="detgraft-data-"))) / "data.yaml"
+    write_whole(target, text)
+    return target.absolute()
+
+
+def load_data_yaml(
+    path: Path, *, needed: Collection[str] = _NEEDED, datasets_dir: Path | None = None
+) -> dict[str, Any]:
+    """Read and check a data YAML, with the meaning that Ultralytics gives to it.
+
+    A relative ``path:`` counts from the current folder if it exists there, else from Ultralytics' data folder; without
+    ``path`` the file's own folder is the root. Backslashes in paths are separators on every system, also in double
+    quotes, where YAML would take them for escapes.
+
+    Args:
+        path: The YAML; UTF-8 with or without byte-order mark, UTF-16 or GBK.
+        needed: Splits that must exist on disk, unless the YAML says how to ``download`` them.
+        datasets_dir: Ultralytics' data folder; when None, a root that may lie in it is left relative and unchecked.
+
+    Returns:
+        All keys of the file; ``names`` as {index: name}, ``nc``, ``path`` and the splits as absolute paths with
+        forward slashes, ``validation`` as ``val``.
+
+    Raises:
+        DataError: Missing or unreadable file, no mapping, missing key, wrong type, names that do not match ``nc``, or a
+            missing split folder; names file and line.
+    """
+    path = find_existing(path)
+    data, lines = _parse(path, _repair_quotes(read_text(path)[0]))
+    for key in _PATH_KEYS:
+        if data.get(key) is not None:
+            data[key] = _slashed(data[key], key, Location(str(path), lines[key]))
+    if "val" not in data and "validation" in data:
+        data["val"], lines["val"] = data.pop("validation"), lines["validation"]
+    for key in _NEEDED:
+        if data.get(key) is None:
+            keys = [found for found in data if found not in _PATH_KEYS]
+            raise DataError(f"the key '{key}:' is missing.{nearest(key, keys)}", Location(str(path), lines.get(key)))
+    data["names"] = _names(path, data, lines)
+    data["nc"] = len(data["names"])
+    root = _root(path, data, datasets_dir)
+    if root is None:
+        return data
+    data["path"] = root.as_posix()
+    for key in (key for key in _SPLIT_KEYS if data.get(key) is not None):
+        values = data[key] if isinstance(data[key], list) else [data[key]]
+        folders = [_resolve(root, value) for value in values]
+        missing = next((folder for folder in folders if not folder.exists()), None)
+        if missing is not None and key in needed and not data.get("download"):
+            raise DataError(_missing_text(key, missing, root), Location(str(path), lines[key]))
+        data[key] = [folder.as_posix() for folder in folders] if isinstance(data[key], list) else folders[0].as_posix()
+    return data
+
+
+def normalise_data_yaml(
+    path: Path, out_dir: Path, *, needed: Collection[str] = _NEEDED, datasets_dir: Path | None = None
+) -> Path:
+    """Return a YAML that stock Ultralytics reads as meant: the given one, or a corrected copy.
+
+    Corrected are backslash separators and encodings other than UTF-8. ``path: .`` and other relative roots keep the
+    meaning that Ultralytics gives to them.
+
+    Args:
+        path: The user's YAML; never changed.
+        out_dir: Where a corrected copy goes, with absolute paths, under the file's own name.
+        needed: As in :func:`load_data_yaml`.
+        datasets_dir: As in :func:`load_data_yaml`.
+
+    Raises:
+        DataError: As :func:`load_data_yaml`.
+    """
+    data = load_data_yaml(path, needed=needed, datasets_dir=datasets_dir)
+    source = find_existing(path)
+    text, encoding = read_text(source)
+    repaired = _repair_quotes(text)
+    plain, lines = _parse(source, repaired)
+    as_written = {key: plain[key] for key in _PATH_KEYS if plain.get(key) is not None}
+    slashed = {key: _slashed(value, key, Location(str(source), lines[key])) for key, value in as_written.items()}
+    if encoding == "utf-8" and repaired == text and slashed == as_written:
+        return path
+    target = out_dir / f"{source.stem}.yaml"
+    if target.resolve() == source.resolve():
+        target = out_dir / f"{source.stem}-corrected.yaml"
+    write_whole(target, _dump(data, f"Corrected copy of {source.absolute().as_posix()}, written by detgraft"))
+    return target
+
+
+def _dump(data: Mapping[str, Any], comment: str) -> str:
+    return f"# {comment}\n" + yaml.safe_dump(dict(data), allow_unicode=True, sort_keys=False)
+
+
+def _repair_quotes(text: str) -> str:
+    """Write the backslashes of double-quoted paths as slashes, before YAML reads ``\\t`` and ``\\v`` as escapes."""
+
+    def slash(match: re.Match[str]) -> str:
+        return re.sub(r"\\+", "/", match.group())
+
+    inside, lines = False, text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if key := re.match(r"""["']?(\w+)["']?\s*:""", line):
+            inside = key.group(1) in _PATH_KEYS
+        if inside and "\\" in line and not line.lstrip().startswith("#"):
+            lines[number] = re.sub(r'"[^"\n]*"', slash, line)
+    return "".join(lines)
+
+
+def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """Parse the text of a YAML file into its mapping and the 1-based line of each top-level key."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        line = None if mark is None else mark.line + 1
+        raise DataError(f"not readable as YAML: {problem}", Location(str(path), line)) from error
+    if not isinstance(node, yaml.MappingNode) or not isinstance(data, dict):
+        found = "an empty file" if node is None else f"a {type(data).__name__}"
+        line = 1 if node is None else node.start_mark.line + 1
+        raise DataError(
+            f"expected a mapping (key: value) with train, val and names, found {found}", Location(str(path), line)
+        )
+    return data, {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
+
+
+def _slashed(value: object, key: str, location: Location) -> str | list[str]:
+    if isinstance(value, str):
+        return value.replace("\\", "/")
+    if isinstance(value, list) and key != "path" and value and all(isinstance(item, str) for item in value):
+        return [item.replace("\\", "/") for item in value]
+    expected = "a folder" if key == "path" else "a folder or a list of folders"
+    raise DataError(f"'{key}' must be {expected}, found {value!r}", location)
+
+
+def _names(path: Path, data: Mapping[str, Any], lines: Mapping[str, int]) -> dict[int, str]:
+    names, nc = data.get("names"), data.get("nc")
+    if names is None and nc is None:
+        keys = [key for key in data if key not in _PATH_KEYS]
+        raise DataError(f"one of the keys 'names:' and 'nc:' is needed.{nearest('names', keys)}", Location(str(path)))
+    if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or nc < 1):
+        raise DataError(f"'nc' must be a whole number of at least 1, found {nc!r}", Location(str(path), lines["nc"]))
+    if names is None:
+        return {index: f"class_{index}" for index in range(int(data["nc"]))}
+    location = Location(str(path), lines["names"])
+    if not isinstance(names, list | dict) or not names:
+        raise DataError(f"'names' must be a list or a mapping from index to name, found {names!r}", location)
+    if nc is not None and nc != len(names):
+        raise DataError(f"'nc: {nc}' does not match the {len(names)} names", location)
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    by_index = {int(index): str(name) for index, name in pairs if str(index).isdigit()}
+    if sorted(by_index) != list(range(len(names))):
+        raise DataError(f"'names' must have the indices 0 to {len(names) - 1}, found {list(names)}", location)
+    return dict(sorted(by_index.items()))
+
+
+def _root(path: Path, data: Mapping[str, Any], datasets_dir: Path | None) -> Path | None:
+    """Folder that the splits are relative to; None when only Ultralytics' settings can tell."""
+    if not data.get("path"):
+        return path.absolute().parent
+    root = Path(data["path"])
+    if root.is_absolute() or root.exists():
+        return root.absolute()
+    return None if datasets_dir is None else (datasets_dir / root).absolute()
+
+
+def _resolve(root: Path, value: str) -> Path:
+    folder = (root / value).resolve()
+    # Ultralytics reads Roboflow's "../train/images" beside the YAML when it is not above it.
+    if not folder.exists() and value.startswith("../"):
+        folder = (root / value[3:]).resolve()
+    return folder
+
+
+def _missing_text(key: str, missing: Path, root: Path) -> str:
+    siblings = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
+    hint = nearest(missing.name, siblings)
+    return f"'{key}:' leads to {str(missing)!r}, which does not exist (root: {str(root)!r}).{hint}"
+
+
+def _own_yaml(folder: Path) -> Path | None:
+    """The data YAML that a folder holds, told from model YAMLs by its keys; ``data.yaml`` when there are several."""
+    found = []
+    for path in sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in {".yaml", ".yml"}):
+        try:
+            data, _ = _parse(path, _repair_quotes(read_text(path)[0]))
+        except DataError:
+            continue
+        if "train" in data and ("names" in data or "nc" in data):
+            found.append(path)
+    named = [path for path in found if path.stem == "data"]
+    if len(found) > 1 and not named:
+        raise DataError(
+            f"several data YAMLs ({', '.join(path.name for path in found)}): give the one that is meant",
+            Location(str(folder)),
+        )
+    return next(iter(named or found), None)
+
+
+def _split_folder(folder: Path, split: str) -> Path | None:
+    """The pictures of a split in either layout."""
+    for name in _SPELLINGS[split]:
+        for images in (folder / name / "images", folder / "images" / name):
+            if images.is_dir():
+                return images
+    return None
+
+
+def _derive(folder: Path, splits: Mapping[str, Path], own: Path | None) -> str:
+    """Text of the data YAML for a folder laid out in splits, after checking all its labels."""
+    if "train" not in splits:
+        inner = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and _split_folder(entry, "train")]
+        hint = f" The folder {str(inner[0])!r} has them: give that one." if inner else ""
+        raise DataError(
+            f"no training pictures: expected 'train/images' and 'train/labels' (or 'images/train' and 'labels/train'), "
+            f"found {sorted(entry.name for entry in folder.iterdir())[:8]}.{hint}",
+            Location(str(folder)),
+        )
+    if "val" not in splits:
+        raise DataError(
+            "no validation pictures: expected 'val/images' and 'val/labels' (or 'images/val' and 'labels/val'). "
+            "To make them, create these folders and move about every fifth picture of the training split there, each "
+            "with its label file of the same name.",
+            Location(str(folder)),
+        )
+    names, source, extra = _class_names(folder, splits, own)
+    highest = -1
+    for split, images in splits.items():
+        pictures = list_images(images.resolve())
+        if not pictures:
+            raise DataError(f"no pictures in the {split} split", Location(str(images)))
+        found, top = check_labels(pictures, names, source)
+        if not found and split != "test":
+            raise DataError(
+                f"no labels for the {split} split: expected a label file (.txt) of the same name for each of its "
+                f"{len(pictures)} pictures, in 'labels' beside 'images'",
+                Location(str(images)),
+            )
+        highest = max(highest, top)
+    if highest < 0:
+        raise DataError("no labels: every label file is empty", Location(str(folder)))
+    names = names or [f"class{index}" for index in range(highest + 1)]
+    data = {split: images.resolve().as_posix() for split, images in splits.items()}
+    comment = f"Derived by detgraft from the folder {folder.resolve().as_posix()}"
+    return _dump({**data, "nc": len(names), "names": dict(enumerate(names)), **extra}, comment)
+
+
+def _class_names(
+    folder: Path, splits: Mapping[str, Path], own: Path | None
+) -> tuple[list[str] | None, str, dict[str, Any]]:
+    """Class names, the name of their source, and further keys (key points and the like) of the folder's own YAML."""
+    extra: dict[str, Any] = {}
+    own_names: list[str] | None = None
+    if own is not None:
+        data, lines = _parse(own, _repair_quotes(read_text(own)[0]))
+        own_names = list(_names(own, data, lines).values())
+        extra = {key: value for key, value in data.items() if key not in (*_PATH_KEYS, "nc", "names", "download")}
+    homes = [folder, folder / "labels"]
+    for images in splits.values():
+        # train/images -> train/labels, train; images/train -> labels/train, images
+        inner = images.parent / "labels" if images.name == "images" else folder / "labels" / images.name
+        homes += [inner, images.parent]
+    found: dict[Path, list[str]] = {}
+    for home in dict.fromkeys(homes):
+        if (home / "classes.txt").is_file():
+            found[home / "classes.txt"] = read_classes(home / "classes.txt")
+    if not found:
+        return own_names, own.name if own is not None else "", extra
+    (first, names), *others = found.items()
+    for other, differing in others:
+        if differing != names:
+            raise DataError(
+                f"lists other classes than {str(first)!r}: {differing} against {names}", Location(str(other))
+            )
+    return names, str(first), extra

@@ -1,0 +1,126 @@
+"""The words of a study file: its keys, its arms, and what decides."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from detgraft.study.statistics import ALPHA, MARGIN
+
+KEYS = (
+    "name",
+    "data",
+    "base",
+    "variants",
+    "seeds",
+    "train",
+    "init",
+    "weights",
+    "transfer_min",
+    "controls",
+    "metrics",
+    "plugins",
+    "executor",
+    "address",
+    "workers",
+    "track",
+    "out",
+)
+METRIC_KEYS = ("primary", "split", "margin", "alpha", "bootstrap")
+PRIMARY = ("AP", "AP50", "AP75")
+INITS = ("scratch", "transfer", "pretrained")
+EXECUTORS = ("local", "ray")
+TRACKERS = ("mlflow", "tensorboard")
+SPLITS = ("auto", "val", "test")
+MODEL_SUFFIXES = (".yaml", ".yml", ".pt", ".safetensors")
+
+_OWNED = "the study sets it for every run"
+OWNED_TRAIN_KEYS = {
+    "model": "write it under base: or variants:",
+    "data": "write it as the study's own data:",
+    "seed": "write it as the study's own seeds:",
+    "pretrained": "write it as the study's init:",
+    "transfer": "write it as the study's init:",
+    "plugins": "write it as the study's own plugins:",
+    "workers_per_gpu": "write it as the study's own workers:",
+    "time": "a limit in hours gives arms different numbers of epochs; set epochs",
+    **dict.fromkeys(
+        ("mode", "task", "project", "name", "exist_ok", "resume", "save", "save_dir", "val", "device", "split"), _OWNED
+    ),
+}
+"""Training arguments that would break the comparison, and what to do instead."""
+
+# Ladders of stock scales, smallest first; the letter stands right after the family's number.
+_LADDERS = {
+    r"yolov9": "tsmce",
+    r"yolov10": "nsmblx",
+    r"rtdetr-": "lx",
+    r"yolo(?:v3u?-|v5|v6-|v8|11|12|26|v11|v12)": "nsmlx",
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing that is trained with every seed.
+
+    Args:
+        name: As written in the study file; the report uses it.
+        slug: The same as a folder name.
+        model: What ``detgraft.YOLO`` is given: an expression, YAML or checkpoint.
+        role: ``base``, ``variant`` or ``control``.
+    """
+
+    name: str
+    slug: str
+    model: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What decides.
+
+    Args:
+        primary: ``AP``, ``AP50`` or ``AP75``.
+        split: ``test``, ``val``, or ``auto`` for test where the data has one.
+        margin: Differences up to this size (AP from 0 to 1) count as none.
+        alpha: Family-wise error rate.
+        bootstrap: Number of resamplings of the pictures; 0 leaves the second view out.
+    """
+
+    primary: str = "AP"
+    split: str = "auto"
+    margin: float = MARGIN
+    alpha: float = ALPHA
+    bootstrap: int = 1000
+
+
+def next_scale(base: str) -> str | None:
+    """The next larger stock scale of a model name, for example ``yolo11s-seg`` for ``yolo11n-seg``.
+
+    Args:
+        base: A stock name with its scale letter, with or without ``.yaml`` or ``.pt``.
+
+    Returns:
+        The name without a suffix, or None when the name is no stock name or already the largest.
+    """
+    stem = Path(base).name
+    for suffix in MODEL_SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    for family, ladder in _LADDERS.items():
+        match = re.fullmatch(rf"({family})([{ladder}])((?:-(?:seg|pose|obb|cls|sem|p2|p6))*)", stem)
+        if match and match[2] != ladder[-1]:
+            return f"{match[1]}{ladder[ladder.index(match[2]) + 1]}{match[3]}"
+    return None
+
+
+def slug_of(name: str, taken: set[str]) -> str:
+    """A folder name for an arm that no other arm has."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "arm"
+    # Two names may differ only in what a folder name cannot hold, or in case, which some file systems ignore.
+    if slug.lower() in taken:
+        slug = f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    taken.add(slug.lower())
+    return slug

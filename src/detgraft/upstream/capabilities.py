@@ -1,0 +1,52 @@
+"""What the installed Ultralytics can do, found by looking, with a name for each fact."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from torch import nn
+from ultralytics.nn import modules, tasks
+
+ULTRALYTICS_VERSION: str = ultralytics.__version__
+MODELS_FOLDER = Path(ultralytics.__file__).parent / "cfg" / "models"
+
+HAS_SAFE_LOAD = hasattr(tasks, "_SafeLoad") and hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
+HAS_END2END = "end2end" in inspect.getsource(tasks.parse_model)
+HAS_LEGACY_HEAD = "legacy" in inspect.getsource(tasks.parse_model)
+HAS_A2C2F = hasattr(modules, "A2C2f")
+HAS_YOLO12 = any(MODELS_FOLDER.glob("12/yolo12.yaml"))
+HAS_YOLO26 = any(MODELS_FOLDER.glob("26/yolo26.yaml"))
+# Older releases stop the stride forward of a build from moving batch-norm counters; 8.3.0 does not.
+BUILD_KEEPS_BATCH_NORM = "self.model.eval()" in inspect.getsource(tasks.DetectionModel.__init__)
+
+
+def stock_module(name: str) -> type[nn.Module] | None:
+    """Return the class that the stock parser finds under a module name, or None.
+
+    Args:
+        name: As written in a YAML row: ``Conv``, ``nn.Upsample``, ``torchvision.ops.Permute``.
+    """
+    found: Any = None
+    if name.startswith("torchvision.ops."):
+        import torchvision
+
+        found = getattr(torchvision.ops, name.removeprefix("torchvision.ops."), None)
+    elif name.startswith("nn."):
+        found = getattr(nn, name[3:], None)
+    else:
+        found = vars(tasks).get(name)
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+
+
+def stock_names() -> list[str]:
+    """Return the module names that a stock YAML row can use without a prefix."""
+    return sorted(n for n, v in vars(tasks).items() if isinstance(v, type) and issubclass(v, nn.Module))
+
+
+def stock_yamls() -> dict[str, Path]:
+    """Return the stock model YAMLs by file name."""
+    return {path.name: path for path in sorted(MODELS_FOLDER.rglob("*.yaml"))}

@@ -1,0 +1,176 @@
+"""Every place where detgraft reaches into Ultralytics, in one list.
+
+Each hook wraps the original and calls it; stock models take the original path unchanged. Installed once per process:
+at once when Ultralytics is already imported, otherwise right after its import (see ``detgraft/_on_import.py``).
+
+| hooked name | why |
+|---|---|
+| ``tasks.parse_model`` | builds model descriptions with grafted rows |
+| ``tasks.yaml_model_load`` | finds the zoo's YAMLs and expressions, reports YAML errors with their line |
+| ``DetectionModel/ClassificationModel.__init__`` | marks grafted models; drops weights files from the stored YAML |
+| ``BaseModel.fuse`` | visits every graft's own ``fuse()`` |
+| ``BaseModel.forward`` | asks clearly for an image size that the strides divide |
+| ``Model._smart_load`` | gives grafted models a trainer class that a fresh process can import |
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn import tasks
+
+from detgraft._on_import import after_import
+from detgraft.blocks.fusing import fuse_tree
+from detgraft.catalog.registry import catalogue
+from detgraft.errors import SizeError, UpstreamError
+from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
+from detgraft.upstream.load import load_mapping
+from detgraft.upstream.parse import names_grafts, parse_grafted, refuse_unknown
+from detgraft.upstream.portable import allow_safe_loading, without_files
+
+MARK = "detgraft_version"
+"""Attribute that a grafted Ultralytics model carries: the detgraft version that built it."""
+
+_installed = False
+
+
+def install() -> None:
+    """Install all hooks; calling it again does nothing.
+
+    Raises:
+        UpstreamError: The installed Ultralytics lacks a name that a hook needs.
+    """
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    catalogue.reserve(lambda name: stock_module(name) is not None)
+    allow_safe_loading()
+    _wrap(tasks, "parse_model", _parse_model)
+    _wrap(tasks, "yaml_model_load", _yaml_model_load)
+    _wrap(tasks.DetectionModel, "__init__", _after_init)
+    _wrap(tasks.ClassificationModel, "__init__", _after_init)
+    _wrap(tasks.BaseModel, "fuse", _fuse)
+    _wrap(tasks.BaseModel, "forward", _forward)
+    after_import("ultralytics.engine.model", _install_in_engine)
+    _rebind_imported()
+
+
+def _install_in_engine() -> None:
+    from ultralytics.engine.model import Model
+
+    _wrap(Model, "_smart_load", _smart_load)
+
+
+def is_grafted(model: object) -> bool:
+    """Say whether an Ultralytics model holds grafts."""
+    return hasattr(model, MARK)
+
+
+def _wrap(owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
+    original = vars(owner).get(name)
+    if original is None:
+        raise UpstreamError(
+            f"ultralytics {ULTRALYTICS_VERSION} has no {getattr(owner, '__name__', owner)}.{name}, which detgraft "
+            "needs; docs/compatibility.md lists the releases that were tried"
+        )
+    wrapper = functools.wraps(original)(make(original))
+    wrapper.__detgraft_original__ = original  # type: ignore[attr-defined]
+    setattr(owner, name, wrapper)
+
+
+def _rebind_imported() -> None:
+    """Modules that imported a hooked function by name before the hooks came keep the original; point them to ours."""
+    for name in ("parse_model", "yaml_model_load"):
+        hooked = getattr(tasks, name)
+        for module_name, module in list(sys.modules.items()):
+            if module_name.startswith("ultralytics.") and vars(module).get(name) is hooked.__detgraft_original__:
+                setattr(module, name, hooked)
+
+
+def _parse_model(original: Any) -> Callable[..., Any]:
+    def parse_model(d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
+        if names_grafts(d):
+            return parse_grafted(original, d, ch, verbose)
+        refuse_unknown(d)
+        return original(d, ch, verbose)
+
+    return parse_model
+
+
+def _yaml_model_load(original: Any) -> Callable[..., Any]:
+    def yaml_model_load(path: Any) -> Any:
+        return load_mapping(str(path), original)
+
+    return yaml_model_load
+
+
+def _after_init(original: Any) -> Callable[..., Any]:
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        original(self, *args, **kwargs)
+        mapping = getattr(self, "yaml", None)
+        if isinstance(mapping, dict) and names_grafts(mapping):
+            from detgraft import __version__
+
+            setattr(self, MARK, __version__)
+            self.yaml = without_files(copy.deepcopy(mapping))
+
+    return __init__
+
+
+def _fuse(original: Any) -> Callable[..., Any]:
+    def fuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_grafted(self):
+            fuse_tree(self.model)
+        return original(self, *args, **kwargs)
+
+    return fuse
+
+
+def _forward(original: Any) -> Callable[..., Any]:
+    def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_grafted(self) and isinstance(x, torch.Tensor) and x.ndim == 4 and not torch.jit.is_tracing():
+            check_size(tuple(x.shape[-2:]), _largest_stride(self))
+        return original(self, x, *args, **kwargs)
+
+    return forward
+
+
+def _largest_stride(model: nn.Module) -> int:
+    stride = getattr(model, "stride", None)
+    return int(stride.max()) if isinstance(stride, torch.Tensor) and stride.numel() else 1
+
+
+def check_size(size: tuple[int, ...], stride: int) -> None:
+    """Raise when an image size is not a multiple of the largest stride.
+
+    Args:
+        size: Height and width in pixels.
+        stride: The model's largest stride.
+
+    Raises:
+        SizeError: Names the nearest sizes that work.
+    """
+    for value in size:
+        if value <= 0 or value % stride:
+            below, above = max(value // stride, 1) * stride, (max(value, 0) // stride + 1) * stride
+            options = f"{below} or {above}" if below != above else str(below)
+            raise SizeError(f"the image size {value} is not a multiple of the model's stride {stride}; use {options}")
+
+
+def _smart_load(original: Any) -> Callable[..., Any]:
+    def _smart_load(self: Any, key: str) -> Any:
+        found = original(self, key)
+        if key == "trainer" and is_grafted(self.model):
+            from detgraft.upstream.trainers import grafted_trainer
+
+            return grafted_trainer(found)
+        return found
+
+    return _smart_load

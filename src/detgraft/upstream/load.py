@@ -1,0 +1,40 @@
+"""Loads a model description by name: a path, a stock YAML, a YAML of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn import tasks
+
+from detgraft.errors import Location, PlanError, nearest
+from detgraft.plan.document import read_document
+from detgraft.upstream.resolve import known_models, locate, zoo_yamls
+
+
+def load_mapping(name: str, original: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """Load a model description as Ultralytics passes it around.
+
+    Args:
+        name: What the user gave as ``model``.
+        original: The real ``yaml_model_load``.
+
+    Returns:
+        The plain mapping with ``scale`` and ``yaml_file``.
+
+    Raises:
+        PlanError: No such file, or not a model description.
+    """
+    found = locate(name)
+    if found is None:
+        try:
+            return original(name)  # it knows further spellings (yolov8n6, remote names)
+        except FileNotFoundError as error:
+            siblings = [p.name for p in Path(name).parent.glob("*.y*ml")] if Path(name).parent.is_dir() else []
+            hint = nearest(Path(name).name, [*siblings, *known_models()])
+            raise PlanError(f"there is no such model file.{hint}", Location(name)) from error
+    document = read_document(found, name)
+    if found in zoo_yamls().values():
+        return {**document.mapping, "scale": tasks.guess_model_scale(name), "yaml_file": name}
+    return original(name)

@@ -1,0 +1,223 @@
+"""Builds the layers of a model description with the real Ultralytics parser.
+
+The parser's own code runs with its own names, of which a few are bound to stand-ins for this one build
+(``types.FunctionType`` with a copy of the globals), so Ultralytics' own state is untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from ultralytics.nn import tasks
+
+from detgraft.errors import DetgraftError, Location, PlanError, UpstreamError
+from detgraft.plan.activation import check_activation
+from detgraft.plan.document import Document, read_document
+from detgraft.plan.rows import Plan, Row, document_of, make_plan
+from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
+from detgraft.upstream.lower import CARRIER, Lowered, check_names, is_graft, is_pyramid, lower
+from detgraft.upstream.resolve import locate
+from detgraft.upstream.standins import RowKey, make_blank, make_stand_in
+
+_LOG_INDEX = re.compile(r"^\s*(\d+)\s")
+
+
+def names_grafts(mapping: dict[str, Any]) -> bool:
+    """Say whether any row of a model description names a graft."""
+    rows = [*(mapping.get("backbone") or ()), *(mapping.get("head") or ())]
+    return any(
+        isinstance(row, (list, tuple)) and len(row) == 4 and isinstance(row[2], str) and is_graft(row[2]) for row in rows
+    )
+
+
+def refuse_unknown(mapping: dict[str, Any]) -> None:
+    """Raise for a description that stock Ultralytics could only fail on; say nothing about all others.
+
+    Raises:
+        PlanError: A module name that does not exist, or an ``activation:`` that is no torch.nn activation.
+    """
+    rows = [*(mapping.get("backbone") or ()), *(mapping.get("head") or ())]
+    names = [row[2] for row in rows if isinstance(row, (list, tuple)) and len(row) == 4 and isinstance(row[2], str)]
+    if len(names) < len(rows) or not rows or any(stock_module(name) is None for name in names):
+        check_names(plan_of(mapping))
+    if mapping.get("activation"):
+        check_activation(_document_of(mapping))
+
+
+def plan_of(mapping: dict[str, Any]) -> Plan:
+    """Turn a model description as Ultralytics passes it around into a plan with locations.
+
+    Raises:
+        PlanError: The description is malformed.
+    """
+    return make_plan(_document_of(mapping), is_pyramid)
+
+
+def _document_of(mapping: dict[str, Any]) -> Document:
+    source = str(mapping.get("yaml_file") or "model description")
+    lines = None
+    path = locate(source)
+    if path is not None:
+        with contextlib.suppress(PlanError):  # the file may have changed since; its lines are a courtesy only
+            lines = read_document(path, source)
+    return document_of(mapping, source, lines)
+
+
+def parse_grafted(original: Any, mapping: dict[str, Any], ch: int, verbose: bool) -> tuple[nn.Sequential, list[int]]:
+    """Build a grafted model description.
+
+    Args:
+        original: The real ``parse_model``.
+        mapping: The model description with grafted rows.
+        ch: Image channels.
+        verbose: Whether to print the build log.
+
+    Returns:
+        The layers and the indices of the layers whose output is kept, as the real function returns them.
+
+    Raises:
+        DetgraftError: The description cannot be built.
+    """
+    plan = plan_of(mapping)
+    check_names(plan)
+    return _Build(original, mapping, plan, ch).run(verbose)
+
+
+class _Build:
+    """One run of the real parser over one plan."""
+
+    def __init__(self, original: Any, mapping: dict[str, Any], plan: Plan, ch: int) -> None:
+        self.original = original
+        self.mapping = mapping
+        self.plan = plan
+        self.ch = ch
+        self.backbones: dict[int, nn.Module] = {}
+        self._probed: dict[int, tuple[int, ...]] | None = None
+
+    def run(self, verbose: bool) -> tuple[nn.Sequential, list[int]]:
+        lowered = lower(self.plan, self.channels_of, self.backbones)
+
+        def construct(key: RowKey, args: tuple[Any, ...]) -> nn.Module:
+            recipe = lowered.recipes[int(key)]
+            recipe.module, recipe.given = recipe.build(*args), args
+            return recipe.module
+
+        names: dict[str, Any] = {
+            name: make_stand_in(vars(tasks)[name], construct) for name in (CARRIER, *lowered.stand_ins)
+        }
+        names["LOGGER"] = _BuildLog(tasks.LOGGER, lowered)
+        with _default_activation_kept():
+            layers, save = self._call(lowered, names, verbose)
+        for index, recipe in lowered.recipes.items():
+            layers[index].type = recipe.name
+        return layers, save
+
+    def channels_of(self, row: Row) -> tuple[int, ...]:
+        """Find the input channels of a row, by running the parser's channel arithmetic over the rows before it."""
+        if row.sources == (-1,):
+            return (self.ch,)
+        if is_pyramid(row.module):
+            return self._probe([row], stop=row.index)[row.index]
+        if self._probed is None:
+            rows = [r for r in self.plan.rows if is_graft(r.module) and not is_pyramid(r.module)]
+            self._probed = self._probe(rows, stop=None)
+        return self._probed[row.index]
+
+    def _probe(self, rows: list[Row], stop: int | None) -> dict[int, tuple[int, ...]]:
+        """Run the real parser with blank layers; rows appended at the end report the channels that they are given."""
+        last = max(row.index for row in rows)
+        lowered = lower(self.plan, self.channels_of, self.backbones, placeholders=True, stop=stop or last + 1)
+        seen: dict[int, int] = {}
+        wanted: dict[int, list[int]] = {row.index: [] for row in rows}
+        for row in rows:
+            for source in row.sources:
+                key = len(lowered.rows)
+                wanted[row.index].append(key)
+                lowered.rows.append([source, 1, CARRIER, [1, RowKey(key)]])
+
+        def capture(key: RowKey, args: tuple[Any, ...]) -> nn.Module:
+            seen[int(key)] = args[0]
+            return nn.Identity()
+
+        names: dict[str, Any] = {
+            name: make_blank(value)
+            for name, value in vars(tasks).items()
+            if isinstance(value, type) and issubclass(value, nn.Module)
+        }
+        names[CARRIER] = make_stand_in(names[CARRIER], capture)
+        with _default_activation_kept():
+            self._call(lowered, names, verbose=False)
+        for row in rows:
+            bad = [seen[key] for key in wanted[row.index] if not isinstance(seen[key], int)]
+            if bad:
+                raise PlanError(f"'{row.module}' needs a layer with one feature as input", row.location)
+        return {index: tuple(seen[key] for key in keys) for index, keys in wanted.items()}
+
+    def _call(self, lowered: Lowered, names: dict[str, Any], verbose: bool) -> tuple[nn.Sequential, list[int]]:
+        function = types.FunctionType(
+            self.original.__code__,
+            {**self.original.__globals__, **names},
+            self.original.__name__,
+            self.original.__defaults__,
+            self.original.__closure__,
+        )
+        mapping = {**self.mapping, "backbone": lowered.rows[: lowered.split], "head": lowered.rows[lowered.split :]}
+        try:
+            layers, save = function(mapping, self.ch, verbose)
+        except DetgraftError:
+            raise
+        except Exception as error:
+            raise self._explain(error) from error
+        return layers, save
+
+    def _explain(self, error: Exception) -> DetgraftError:
+        """Say which row the real parser stumbled over, read from its own loop variable."""
+        index, traceback = None, error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code is self.original.__code__:
+                index = traceback.tb_frame.f_locals.get("i")
+            traceback = traceback.tb_next
+        text = f"{type(error).__name__}: {error}".strip()
+        if isinstance(index, int) and index < sum(row.span for row in self.plan.rows):
+            row = self.plan.row_of_layer(index)
+            return PlanError(f"'{row.module}' with arguments {list(row.args)} cannot be built: {text}", row.location)
+        return UpstreamError(
+            f"the parser of ultralytics {ULTRALYTICS_VERSION} refused the model: {text}", Location(self.plan.source)
+        )
+
+
+class _BuildLog:
+    """Ultralytics' logger, except that the line of a grafted layer shows the graft's own name and arguments."""
+
+    def __init__(self, logger: Any, lowered: Lowered) -> None:
+        self._logger = logger
+        self._lowered = lowered
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)
+
+    def info(self, message: object, *args: Any, **kwargs: Any) -> None:
+        found = _LOG_INDEX.match(str(message))
+        recipe = self._lowered.recipes.get(int(found.group(1))) if found else None
+        if found and recipe is not None and recipe.module is not None:
+            index = int(found.group(1))
+            written = self._lowered.rows[index][0]
+            count = sum(p.numel() for p in recipe.module.parameters())
+            message = f"{index:>3}{written!s:>20}{recipe.repeats:>3}{count:10.0f}  {recipe.name:<45}{recipe.shown(recipe.given)!s:<30}"
+        self._logger.info(message, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def _default_activation_kept() -> Iterator[None]:
+    """Put ``Conv.default_act`` back: some releases leave a YAML's activation behind in the class."""
+    before = tasks.Conv.default_act
+    try:
+        yield
+    finally:
+        tasks.Conv.default_act = before

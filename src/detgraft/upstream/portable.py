@@ -1,0 +1,42 @@
+"""What makes a grafted checkpoint open anywhere: no files in its description, no class outside the allow-list."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+import torch
+from torch import nn
+
+import detgraft.blocks
+from detgraft.catalog.registry import catalogue
+from detgraft.plan.document import SECTIONS
+
+
+def without_files(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Take the weights files out of a model description: a built model holds the weights themselves.
+
+    Args:
+        mapping: A model description; changed in place and returned.
+    """
+    for section in SECTIONS:
+        for row in mapping.get(section) or ():
+            entry = catalogue.find(row[2])
+            if entry is not None and entry.takes_weights:
+                row[3] = [a for a in row[3] if not isinstance(a, str) or a in ("auto", "nc")]
+    return mapping
+
+
+def allow_safe_loading() -> None:
+    """Allow the classes of ``detgraft.blocks`` in restricted loading (``ULTRALYTICS_SAFE_LOAD=1``)."""
+    if not hasattr(torch.serialization, "add_safe_globals"):
+        return
+    classes: dict[str, type[nn.Module]] = {}
+    for info in pkgutil.iter_modules(detgraft.blocks.__path__):
+        module = importlib.import_module(f"{detgraft.blocks.__name__}.{info.name}")
+        for _, value in inspect.getmembers(module, inspect.isclass):
+            if issubclass(value, nn.Module) and value.__module__ == module.__name__:
+                classes[f"{value.__module__}.{value.__qualname__}"] = value
+    torch.serialization.add_safe_globals(list(classes.values()))
