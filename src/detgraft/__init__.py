@@ -7,6 +7,7 @@ It imports neither torch nor Ultralytics by itself; both are loaded when a name 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from detgraft._on_import import after_import
@@ -46,9 +47,10 @@ def __dir__() -> list[str]:
 
 
 def _install_hooks() -> None:
-    from detgraft.upstream.hooks import install
-
-    install()
+    # When one of our own modules is what imports Ultralytics, it is not complete yet; it installs the hooks at its end.
+    ours = [module for name, module in sys.modules.items() if name.startswith("detgraft.upstream.")]
+    if not any(getattr(module.__spec__, "_initializing", False) for module in ours):
+        importlib.import_module("detgraft.upstream.hooks").install()
 
 
 after_import("ultralytics.nn.tasks", _install_hooks)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detgraft.blocks.arguments import require_multiple, require_positive
 from detgraft.blocks.conv import ConvNormAct
 from detgraft.blocks.fusing import fuse_tree
 from detgraft.errors import ArgumentError
@@ -40,7 +41,7 @@ class CARAFE(nn.Module):
 
     def __init__(self, c1: int, k_enc: int = 3, k_up: int = 5, c_mid: int = 64, scale: int = 2) -> None:
         super().__init__()
-        _check_sizes(k_enc=k_enc, k_up=k_up, c_mid=c_mid, scale=scale)
+        _check_sizes(c1=c1, k_enc=k_enc, k_up=k_up, c_mid=c_mid, scale=scale)
         self.k_up = k_up
         self.scale = scale
         self.comp = ConvNormAct(c1, c_mid)
@@ -79,9 +80,8 @@ class CARAFEOfficial(nn.Module):
         self, c1: int, scale: int = 2, k_up: int = 5, k_enc: int = 3, c_mid: int = 64, groups: int = 1
     ) -> None:
         super().__init__()
-        _check_sizes(k_enc=k_enc, k_up=k_up, c_mid=c_mid, scale=scale, groups=groups)
-        if c1 % groups:
-            raise ArgumentError(f"CARAFE: groups must divide the channels, found {groups} groups for {c1} channels")
+        _check_sizes(c1=c1, k_enc=k_enc, k_up=k_up, c_mid=c_mid, scale=scale, groups=groups)
+        require_multiple("CARAFE", "groups", groups, c1=c1)
         self.k_up = k_up
         self.scale = scale
         self.groups = groups
@@ -127,8 +127,7 @@ def normalised_mask(code_BCHW: Tensor, groups: int, k_up: int, scale: int) -> Te
 
 
 def _check_sizes(**sizes: int) -> None:
+    require_positive("CARAFE", **sizes)
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(f"CARAFE: {name} must be a whole number of at least 1, found {value!r}")
         if name.startswith("k_") and value % 2 == 0:
             raise ArgumentError(f"CARAFE: {name} must be odd, found {value}")

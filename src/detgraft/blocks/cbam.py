@@ -48,9 +48,10 @@ class CBAM(nn.Module):
         scores_BC = self.channel(x_BCHW.mean((2, 3))) + self.channel(x_BCHW.amax((2, 3)))
         x_BCHW = x_BCHW * scores_BC.sigmoid()[:, :, None, None]
         statistics_B2HW = torch.cat((x_BCHW.amax(1, keepdim=True), x_BCHW.mean(1, keepdim=True)), 1)
-        return x_BCHW * self.spatial(statistics_B2HW).sigmoid()
+        y: Tensor = x_BCHW * self.spatial(statistics_B2HW).sigmoid()
+        return y
 
-    def fuse(self) -> nn.Module:
-        """Fold the spatial gate's batch norm into its convolution."""
+    def fuse(self) -> CBAM:
+        """Fold the spatial gate's batch norm into its convolution, in place; idempotent."""
         self.spatial.fuse()
         return self

@@ -47,9 +47,10 @@ class CoordAtt(nn.Module):
         rows_BMH1, columns_BMW1 = strips.split((x_BCHW.shape[2], x_BCHW.shape[3]), 2)
         weight_BCH1 = self.conv_h(rows_BMH1).sigmoid()
         weight_BC1W = self.conv_w(columns_BMW1.transpose(2, 3)).sigmoid()
-        return x_BCHW * weight_BC1W * weight_BCH1
+        y: Tensor = x_BCHW * weight_BC1W * weight_BCH1
+        return y
 
-    def fuse(self) -> nn.Module:
-        """Fold the batch norm into the convolution in front of it."""
+    def fuse(self) -> CoordAtt:
+        """Fold the batch norm into the convolution in front of it, in place; idempotent."""
         self.squeeze.fuse()
         return self

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detgraft.blocks.arguments import require_multiple, require_padding, require_positive
 from detgraft.blocks.conv import activation
 from detgraft.blocks.fusing import batch_norm_affine
-from detgraft.errors import ArgumentError
 
 
 class ExpertKernels(nn.Module):
@@ -69,7 +69,7 @@ class DynamicConv(nn.Module):
         num_experts: Number of experts.
 
     Raises:
-        ArgumentError: for groups that do not divide the channels, or no expert.
+        ArgumentError: for a size below 1, or groups that do not divide the channels.
     """
 
     def __init__(
@@ -85,10 +85,9 @@ class DynamicConv(nn.Module):
         num_experts: int = 4,
     ) -> None:
         super().__init__()
-        if g < 1 or c1 % g or c2 % g:
-            raise ArgumentError(f"DynamicConv: groups must divide both channel counts, found {g} for {c1} and {c2}")
-        if num_experts < 1:
-            raise ArgumentError(f"DynamicConv: num_experts must be at least 1, found {num_experts}")
+        require_positive("DynamicConv", c1=c1, c2=c2, k=k, s=s, d=d, g=g, num_experts=num_experts)
+        require_padding("DynamicConv", p)
+        require_multiple("DynamicConv", "g", g, c1=c1, c2=c2)
         self.c2 = c2
         self.k, self.s, self.d, self.g = k, s, d, g
         self.p = (s - 1 + d * (k - 1)) // 2 if p is None else p

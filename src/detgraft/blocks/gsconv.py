@@ -56,8 +56,8 @@ class GSConv(nn.Module):
         dense = self.cv1(x_BCHW)
         return torch.stack((dense, self.cv2(dense)), 2).flatten(1, 2)
 
-    def fuse(self) -> nn.Module:
-        """Fold both batch norms into their convolutions."""
+    def fuse(self) -> GSConv:
+        """Fold both batch norms into their convolutions, in place; idempotent."""
         self.cv1.fuse()
         self.cv2.fuse()
         return self

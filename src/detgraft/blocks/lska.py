@@ -55,7 +55,8 @@ class LSKA(nn.Module):
         """Return the gated input, shape unchanged."""
         attention_BCHW = self.conv0v(self.conv0h(x_BCHW))
         attention_BCHW = self.conv_spatial_v(self.conv_spatial_h(attention_BCHW))
-        return x_BCHW * self.conv1(attention_BCHW)
+        y: Tensor = x_BCHW * self.conv1(attention_BCHW)
+        return y
 
 
 class LSKAAttention(nn.Module):
@@ -78,7 +79,8 @@ class LSKAAttention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the input plus its gated projection, shape unchanged."""
-        return x_BCHW + self.proj_2(self.lska(F.gelu(self.proj_1(x_BCHW))))
+        y: Tensor = x_BCHW + self.proj_2(self.lska(F.gelu(self.proj_1(x_BCHW))))
+        return y
 
 
 def _strip(channels: int, size: tuple[int, int], dilation: int) -> nn.Conv2d:

@@ -44,7 +44,8 @@ class SimAM(nn.Module):
         wide_BCHW = x_BCHW.to(torch.promote_types(x_BCHW.dtype, torch.float32))
         squared_BCHW = (wide_BCHW - wide_BCHW.mean((2, 3), keepdim=True)).square()
         pixels = x_BCHW.shape[2] * x_BCHW.shape[3]
-        variance_BC11 = squared_BCHW.mean((2, 3), keepdim=True) * (pixels / max(pixels - 1, 1))
+        # The variance with one degree of freedom less; a lone pixel, whose square is zero, is divided by 1.
+        variance_BC11 = squared_BCHW.mean((2, 3), keepdim=True) * (pixels / (pixels - 1 + (pixels == 1)))
         inverse_energy_BCHW = squared_BCHW / (4 * (variance_BC11 + self.e_lambda)) + 0.5
         return x_BCHW * inverse_energy_BCHW.sigmoid().to(x_BCHW.dtype)
 

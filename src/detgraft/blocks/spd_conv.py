@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from detgraft.blocks.arguments import require_multiple, require_padding, require_positive
 from detgraft.blocks.conv import ConvNormAct
+from detgraft.blocks.dynamic_conv import batch_may_vary
 
 
 class SPDConv(nn.Module):
@@ -55,13 +56,14 @@ class SPDConv(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return shape (batch, c2, ceil(height / s), ceil(width / s)) with the default padding."""
         right, bottom = -x_BCHW.shape[3] % self.s, -x_BCHW.shape[2] % self.s
-        if right or bottom:
+        if batch_may_vary() or right or bottom:  # an exported graph may see other sizes than the example
             x_BCHW = F.pad(x_BCHW, (0, right, 0, bottom))
         # Rows run fastest, as in the official order; torch's own pixel_unshuffle orders channels differently.
         corners = [x_BCHW[..., row :: self.s, column :: self.s] for column in range(self.s) for row in range(self.s)]
-        return self.conv(torch.cat(corners, 1))  # type: ignore[no-any-return]
+        y: Tensor = self.conv(torch.cat(corners, 1))
+        return y
 
-    def fuse(self) -> nn.Module:
-        """Fold the batch norm into the convolution."""
+    def fuse(self) -> SPDConv:
+        """Fold the batch norm into the convolution, in place; idempotent."""
         self.conv.fuse()
         return self

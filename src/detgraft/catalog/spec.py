@@ -48,7 +48,7 @@ class Provenance:
     weights_licence: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # an entry is itself: it is looked up by name, never compared by content
 class Graft:
     """One catalogue entry.
 

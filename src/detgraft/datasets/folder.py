@@ -90,21 +90,23 @@ def load_data_yaml(
     path = find_existing(path)
     data, lines = _parse(path, _repair_quotes(read_text(path)[0]))
     for key in _PATH_KEYS:
-        if data.get(key) is not None:
+        if data.get(key):
             data[key] = _slashed(data[key], key, Location(str(path), lines[key]))
     if "val" not in data and "validation" in data:
         data["val"], lines["val"] = data.pop("validation"), lines["validation"]
     for key in _NEEDED:
-        if data.get(key) is None:
+        if not data.get(key):
             keys = [found for found in data if found not in _PATH_KEYS]
-            raise DataError(f"the key '{key}:' is missing.{nearest(key, keys)}", Location(str(path), lines.get(key)))
+            raise DataError(
+                f"the key '{key}:' is missing or empty.{nearest(key, keys)}", Location(str(path), lines.get(key))
+            )
     data["names"] = _names(path, data, lines)
     data["nc"] = len(data["names"])
     root = _root(path, data, datasets_dir)
     if root is None:
         return data
     data["path"] = root.as_posix()
-    for key in (key for key in _SPLIT_KEYS if data.get(key) is not None):
+    for key in (key for key in _SPLIT_KEYS if data.get(key)):
         values = data[key] if isinstance(data[key], list) else [data[key]]
         folders = [_resolve(root, value) for value in values]
         missing = next((folder for folder in folders if not folder.exists()), None)
@@ -136,7 +138,7 @@ def normalise_data_yaml(
     text, encoding = read_text(source)
     repaired = _repair_quotes(text)
     plain, lines = _parse(source, repaired)
-    as_written = {key: plain[key] for key in _PATH_KEYS if plain.get(key) is not None}
+    as_written = {key: plain[key] for key in _PATH_KEYS if plain.get(key)}
     slashed = {key: _slashed(value, key, Location(str(source), lines[key])) for key, value in as_written.items()}
     if encoding == "utf-8" and repaired == text and slashed == as_written:
         return path

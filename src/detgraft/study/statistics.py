@@ -176,7 +176,7 @@ def sign_flip(differences_N: Any) -> float:
 
 def sign_flip_floor(variants: int, pairs: int) -> float:
     """Smallest Holm-adjusted p value that the sign-flip test can give to the leading one of ``variants``."""
-    return min(1.0, 2 * variants / 2**pairs)
+    return min(1.0, 2.0 * variants / 2.0**pairs)
 
 
 def _power(effect: float, pairs: int, alpha: float) -> float:

@@ -7,6 +7,7 @@ whatever the installed release does for it (C3k2's rule for scales m, l, x; the 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -283,7 +284,9 @@ def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
     width, weights = _pyramid_arguments(plan, row, entry)
     bound = entry.bind((), {} if width is None else {"width": width}, row.location)
     target = entry.load()
-    backbone: Any = _made(row, entry, lambda: target(c1, **entry.preset, **bound))
+    # By name, since what the graft's name presets (a size) may come first in the signature.
+    first = next(name for name in inspect.signature(target).parameters if name not in entry.preset)
+    backbone: Any = _made(row, entry, lambda: target(**{first: c1}, **entry.preset, **bound))
     reductions = tuple(backbone.reductions)
     missing = [stride for stride in PYRAMID_STRIDES[1:] if stride not in reductions]
     if missing or len(backbone.channels) != len(reductions):

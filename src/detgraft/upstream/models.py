@@ -11,6 +11,7 @@ from ultralytics.nn import tasks
 
 from detgraft.errors import PlanError
 from detgraft.upstream import hooks
+from detgraft.upstream.data import prepare_data
 
 hooks.install()
 
@@ -20,7 +21,28 @@ def _has_rtdetr_head(model: object) -> bool:
     return isinstance(layers, nn.Sequential) and type(layers[-1]).__name__ == "RTDETRDecoder"
 
 
-class RTDETR(ultralytics.RTDETR):  # type: ignore[misc]
+class _Grafting:
+    """What detgraft adds to Ultralytics' model classes: ``data=`` may be a folder, and sizes are checked first."""
+
+    task: str
+    model: Any
+
+    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+        """Train; see Ultralytics. ``data`` may be a folder with ``train/images``, ``train/labels``, ``val/...``."""
+        self._prepare(kwargs)
+        return super().train(trainer, **kwargs)  # type: ignore[misc]
+
+    def val(self, validator: Any = None, **kwargs: Any) -> Any:
+        """Validate; see Ultralytics. ``data`` may be a folder, as in :meth:`train`."""
+        self._prepare(kwargs)
+        return super().val(validator, **kwargs)  # type: ignore[misc]
+
+    def _prepare(self, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("data") is not None:
+            kwargs["data"] = prepare_data(kwargs["data"], self.task, kwargs.get("project"))
+
+
+class RTDETR(_Grafting, ultralytics.RTDETR):  # type: ignore[misc]
     """``ultralytics.RTDETR`` that also takes graft names.
 
     Args:
@@ -28,7 +50,7 @@ class RTDETR(ultralytics.RTDETR):  # type: ignore[misc]
     """
 
 
-class YOLO(ultralytics.YOLO):  # type: ignore[misc]
+class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
     """``ultralytics.YOLO`` that also takes graft names; everything else is Ultralytics.
 
     A model with an RT-DETR head becomes an :class:`RTDETR`, with its own trainer and validator.
@@ -95,3 +117,61 @@ def _model_class(mapping: dict[str, Any]) -> type:
         "obb": "OBBModel",
     }
     return getattr(tasks, names.get(task, "DetectionModel"))  # type: ignore[no-any-return]
+
+
+def open_model(model: str | Path | nn.Module | dict[str, Any], nc: int | None = None, ch: int = 3) -> nn.Module:
+    """Return the Ultralytics model object behind anything that names a model.
+
+    Args:
+        model: A description (see :func:`build`), a checkpoint, an Ultralytics wrapper such as :class:`YOLO`, or the
+            model object itself.
+        nc: Number of classes, for descriptions.
+        ch: Number of image channels, for descriptions.
+
+    Raises:
+        DetgraftError: The description cannot be built.
+        FileNotFoundError: The checkpoint does not exist.
+    """
+    if isinstance(model, ultralytics.engine.model.Model):
+        inner: nn.Module = model.model
+        return inner
+    if isinstance(model, nn.Module):
+        return model
+    if not isinstance(model, dict) and str(model).lower().endswith(".pt"):
+        opened: nn.Module = YOLO(model).model
+        return opened
+    return build(model, nc=nc, ch=ch)
+
+
+def thop_gflops(model: nn.Module, imgsz: int) -> float | None:
+    """Return the figure that Ultralytics prints for a model, which thop counts; None where it has none.
+
+    thop does not see functional convolutions, so the work of DynamicConv is missing from it.
+
+    Args:
+        model: An Ultralytics model.
+        imgsz: Image size in pixels.
+    """
+    from ultralytics.utils.torch_utils import get_flops
+
+    return float(get_flops(model, imgsz)) or None  # it returns 0 for every failure
+
+
+def argument_names() -> tuple[list[str], list[str]]:
+    """Return the names that may stand alone on the command line (switches), and all argument names."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    switches = [name for name, value in DEFAULT_CFG_DICT.items() if isinstance(value, bool)]
+    return switches, [*DEFAULT_CFG_DICT, "device"]
+
+
+def check_model_size(model: Any, imgsz: int | tuple[int, int]) -> None:
+    """Raise when an image size is not a multiple of a wrapper's model stride; exported models are not checked.
+
+    Raises:
+        SizeError: Names the nearest sizes that work.
+    """
+    stride = getattr(model.model, "stride", None)
+    if stride is not None:
+        sizes = (imgsz,) if isinstance(imgsz, int) else imgsz
+        hooks.check_size(sizes, int(max(stride.tolist())))

@@ -1,0 +1,319 @@
+"""Any timm backbone as a list of feature maps, in a form that survives other timm versions and safe loading.
+
+Paper: that of the chosen model; timm names it in the model's own file.
+Source: huggingface/pytorch-image-models (timm), Apache-2.0. Weights: each of timm's published weights has a licence of
+its own (for example CC-BY-NC-4.0 for ConvNeXt V2); nothing is downloaded here.
+Differences from using timm directly: features are chosen by reduction instead of position; outputs are always NCHW;
+batch norms keep their own settings when a trainer resets those of plain ones; a pickle holds the model's name,
+arguments and tensors, never timm's class paths.
+
+Shape suffixes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from json import dumps, loads
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from detgraft.blocks.fusing import fuse_tree
+from detgraft.errors import ArgumentError, CatalogError, WeightsError, nearest
+
+DEFAULT_REDUCTIONS = (4, 8, 16, 32)
+_OPTIONAL_REDUCTION = 4  # detectors start at 8; many backbones have nothing finer
+_PROBE_HW = (160, 224)  # odd multiples of 32, so that a hidden size or window constraint shows
+_OWN_ARGUMENTS = frozenset({"features_only", "out_indices", "in_chans", "pretrained", "checkpoint_path", "feature_cls"})
+_MODULE_INTERNALS = frozenset(vars(nn.Module()))
+_STATE_VERSION = 1
+
+
+class KeptBatchNorm2d(nn.BatchNorm2d):
+    """A batch norm whose ``eps`` and ``momentum`` stay as its model chose them.
+
+    Ultralytics sets both on every module whose type is exactly ``nn.BatchNorm2d``; pretrained statistics would then be
+    used with another ``eps`` than they were made with.
+    """
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a timm model is built so that it yields the wanted reductions."""
+
+    out_indices: tuple[int, ...]
+    channels: tuple[int, ...]
+    reductions: tuple[int, ...]
+    any_size: bool  # built with strict_img_size=False
+
+
+def pyramid_channels(
+    name: str,
+    c1: int = 3,
+    model_args: Mapping[str, object] | None = None,
+    reductions: tuple[int, ...] = DEFAULT_REDUCTIONS,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the channels and the reductions that `TimmBackbone` would give, without allocating weights.
+
+    The model is tried on the meta device once per process: no numbers are computed and none are drawn.
+
+    Args:
+        name: timm model name, optionally with a pretrained tag.
+        c1: Input channels.
+        model_args: Further arguments of the timm model, plain values only.
+        reductions: Wanted reductions, ascending; 4 may be absent from the model.
+
+    Returns:
+        ``(channels, reductions)``, equally long, ascending in reduction.
+
+    Raises:
+        CatalogError: for an unknown name, or a model that cannot serve as a feature pyramid.
+        ArgumentError: for arguments that the model refuses.
+    """
+    plan = _checked_plan(name, c1, _as_json(name, model_args or {}), tuple(reductions))
+    return plan.channels, plan.reductions
+
+
+class TimmBackbone(nn.Module):
+    """A timm model as a feature pyramid: ``(B, c1, H, W)`` to one ``(B, C, H / r, W / r)`` per reduction ``r``.
+
+    Building draws from the global random generator only to initialise the weights. ``copy.deepcopy`` is exact. A pickle
+    rebuilds the model by name; forward hooks and attributes that are not plain values are not part of it.
+
+    Args:
+        c1: Input channels.
+        name: timm model name, optionally with a pretrained tag (the tag loads nothing).
+        model_args: Further arguments of the timm model, plain values only.
+        reductions: Wanted reductions, ascending; 4 may be absent from the model.
+
+    Attributes:
+        name: As given.
+        model_args: As given, sequences as lists.
+        channels: Channels of each output.
+        reductions: Reduction of each output.
+        fused: Whether `fuse` was called.
+
+    Raises:
+        CatalogError: for an unknown name, or a model that cannot serve as a feature pyramid.
+        ArgumentError: for arguments that the model refuses.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        name: str,
+        *,
+        model_args: dict[str, object] | None = None,
+        reductions: tuple[int, ...] = DEFAULT_REDUCTIONS,
+    ) -> None:
+        super().__init__()
+        arguments = _as_json(name, model_args or {})
+        plan = _checked_plan(name, c1, arguments, tuple(reductions))
+        self.c1 = c1
+        self.name = name
+        self.model_args: dict[str, object] = loads(arguments)
+        self.channels = plan.channels
+        self.reductions = plan.reductions
+        self.fused = False
+        self.net = _build_net(name, c1, arguments, plan)
+        self.channels_last = _is_channels_last(self.net)
+
+    def forward(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Return the features, finest first."""
+        features: list[Tensor] = list(self.net(x_BCHW))
+        if self.channels_last:
+            return [feature.permute(0, 3, 1, 2).contiguous() for feature in features]
+        return features
+
+    def fuse(self) -> TimmBackbone:
+        """Re-parameterise in place whatever timm can; a second call changes nothing."""
+        if not self.fused:
+            fuse_tree(self.net)
+            self.fused = True
+        return self
+
+    def extra_repr(self) -> str:
+        """Name the model, its channels and its reductions."""
+        return f"{self.name!r}, channels={self.channels}, reductions={self.reductions}"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TimmBackbone:
+        clone = self.__class__.__new__(self.__class__)
+        memo[id(self)] = clone
+        clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        parameters = dict(self.net.named_parameters())
+        return {
+            "version": _STATE_VERSION,
+            "timm": str(timm.__version__),
+            "parameters": {key: value.detach() for key, value in parameters.items()},
+            "buffers": dict(self.net.named_buffers()),
+            "frozen": [key for key, value in parameters.items() if not value.requires_grad],
+            "training": self.training,
+            # modules that are not in the root's mode, such as batch norms held in evaluation mode
+            "switched": [key for key, module in self.net.named_modules() if module.training != self.training],
+            "attributes": {
+                key: value
+                for key, value in self.__dict__.items()
+                if key not in _MODULE_INTERNALS and key != "net" and _is_plain(value)
+            },
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__init__()
+        self.__dict__.update(state["attributes"])
+        arguments = _as_json(self.name, self.model_args)
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            self.net = _build_net(self.name, self.c1, arguments, _plan(self.name, self.c1, arguments, self.reductions))
+            if self.fused:
+                fuse_tree(self.net)
+        self._put_back(state)
+        self.train(state["training"])
+        modules = dict(self.net.named_modules())
+        for key in state["switched"]:
+            modules[key].training = not state["training"]
+
+    def _put_back(self, state: dict[str, Any]) -> None:
+        parameters = dict(self.net.named_parameters())
+        buffers = dict(self.net.named_buffers())
+        differing = sorted(
+            (parameters.keys() ^ state["parameters"].keys()) | (buffers.keys() ^ state["buffers"].keys())
+        )
+        differing += [key for key, value in state["parameters"].items() if parameters[key].shape != value.shape][:1]
+        if differing:
+            raise WeightsError(
+                f"the checkpoint's backbone timm/{self.name} was made with timm {state['timm']} and timm "
+                f"{timm.__version__} builds it differently, first at {differing[0]!r}; install the former version"
+            )
+        frozen = set(state["frozen"])
+        for key, value in state["parameters"].items():
+            parameters[key].data = value  # keeps tied parameters tied, and the stored dtype and device
+            parameters[key].requires_grad_(key not in frozen)
+        for key, value in state["buffers"].items():
+            owner, _, leaf = key.rpartition(".")
+            setattr(self.net.get_submodule(owner), leaf, value)
+
+
+def full_state_keys(name: str, c1: int, model_args: Mapping[str, object]) -> set[str]:
+    """Return the state-dict keys that the whole timm model has, head included; nothing is allocated."""
+    with torch.device("meta"):
+        model = timm.create_model(name, pretrained=False, in_chans=c1, **model_args)
+    return set(model.state_dict())
+
+
+def _as_json(name: str, model_args: Mapping[str, object]) -> str:
+    reserved = sorted(_OWN_ARGUMENTS & model_args.keys())
+    if reserved:
+        raise ArgumentError(f"timm/{name}: the argument {reserved[0]!r} is set by detgraft and cannot be given")
+    try:
+        return dumps(dict(model_args), sort_keys=True)
+    except TypeError as error:
+        raise ArgumentError(f"timm/{name}: arguments must be plain values (numbers, text, lists): {error}") from error
+
+
+def _checked_plan(name: str, c1: int, arguments: str, reductions: tuple[int, ...]) -> _Plan:
+    plan = _plan(name, c1, arguments, reductions)
+    reason = _why_unusable(name, c1, arguments, reductions)
+    if reason:
+        raise CatalogError(f"timm/{name} cannot serve as a backbone: {reason}")
+    return plan
+
+
+@lru_cache(maxsize=256)
+def _plan(name: str, c1: int, arguments: str, reductions: tuple[int, ...]) -> _Plan:
+    if isinstance(c1, bool) or not isinstance(c1, int) or c1 < 1:
+        raise ArgumentError(f"timm/{name}: the input channels must be a whole number of at least 1, found {c1!r}")
+    if not reductions or list(reductions) != sorted(set(reductions)):
+        raise ArgumentError(f"timm/{name}: reductions must ascend without repetition, found {reductions}")
+    if not timm.is_model(name):
+        raise CatalogError(f"timm {timm.__version__} has no model {name!r}.{nearest(name, timm.list_models())}")
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    options = loads(arguments)
+    bound = bool(config is not None and config.fixed_input_size) and "strict_img_size" not in options
+    with torch.device("meta"):
+        any_size = bound and _accepts_any_size(name, c1, options)
+        model = _create(name, c1, {**options, "strict_img_size": False} if any_size else options, None)
+    found = {int(entry["reduction"]): i for i, entry in enumerate(model.feature_info.info)}  # the deepest of each wins
+    missing = [r for r in reductions if r not in found and r != _OPTIONAL_REDUCTION]
+    if missing:
+        raise CatalogError(
+            f"timm/{name} cannot serve as a backbone: it has no features at reduction {missing[0]}; "
+            f"its reductions are {sorted(found)}"
+        )
+    chosen = tuple(r for r in reductions if r in found)
+    indices = tuple(found[r] for r in chosen)
+    return _Plan(indices, tuple(int(model.feature_info.info[i]["num_chs"]) for i in indices), chosen, any_size)
+
+
+def _accepts_any_size(name: str, c1: int, options: dict[str, Any]) -> bool:
+    try:
+        timm.create_model(name, features_only=True, in_chans=c1, **options, strict_img_size=False)
+    except TypeError:
+        return False
+    return True
+
+
+def _create(name: str, c1: int, options: dict[str, Any], out_indices: tuple[int, ...] | None) -> Any:
+    extra: dict[str, Any] = {} if out_indices is None else {"out_indices": out_indices}
+    try:
+        return timm.create_model(name, pretrained=False, features_only=True, in_chans=c1, **extra, **options)
+    except (TypeError, ValueError, AssertionError, AttributeError, RuntimeError, KeyError, IndexError) as error:
+        detail = str(error).strip() or type(error).__name__
+        if options.keys() - {"strict_img_size"}:
+            raise ArgumentError(f"timm/{name} refuses its arguments {options}: {detail}") from error
+        raise CatalogError(f"timm/{name} cannot serve as a backbone: {detail}") from error
+
+
+@lru_cache(maxsize=256)
+def _why_unusable(name: str, c1: int, arguments: str, reductions: tuple[int, ...]) -> str:
+    """Try a picture on the meta device, where nothing is computed; return what is wrong, or an empty string."""
+    plan = _plan(name, c1, arguments, reductions)
+    height, width = _PROBE_HW
+    with torch.device("meta"):
+        net = _build_net(name, c1, arguments, plan).eval()
+        try:
+            shapes = [tuple(feature.shape) for feature in net(torch.empty(1, c1, height, width))]
+        except NotImplementedError:  # an operator without a meta kernel says nothing about the model
+            return ""
+        except (AssertionError, RuntimeError, ValueError) as error:
+            config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+            bound = " (it is bound to one input size)" if config is not None and config.fixed_input_size else ""
+            detail = (str(error).strip() or type(error).__name__).splitlines()[0]
+            return f"a {height}x{width} picture fails{bound}: {detail}"
+    if _is_channels_last(net):
+        shapes = [(b, c, h, w) for b, h, w, c in shapes]
+    expected = [(1, c, height // r, width // r) for c, r in zip(plan.channels, plan.reductions, strict=True)]
+    for found, wanted, reduction in zip(shapes, expected, plan.reductions, strict=True):
+        if found != wanted:
+            return f"its features at reduction {reduction} of a {height}x{width} picture are {found}, expected {wanted}"
+    return ""
+
+
+def _build_net(name: str, c1: int, arguments: str, plan: _Plan) -> nn.Module:
+    options = loads(arguments)
+    if plan.any_size:
+        options["strict_img_size"] = False
+    net: nn.Module = _create(name, c1, options, plan.out_indices)
+    for module in net.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = KeptBatchNorm2d
+    return net
+
+
+def _is_channels_last(net: nn.Module) -> bool:
+    layout = getattr(net, "output_fmt", None)
+    return str(getattr(layout, "value", layout)) == "NHWC"
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(entry) for entry in value)
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(entry) for key, entry in value.items())
+    return value is None or type(value) in (bool, int, float, str, Tensor)

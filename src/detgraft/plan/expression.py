@@ -1,0 +1,204 @@
+"""The grammar of graft expressions.
+
+::
+
+    expression := BASE ("+" graft)*
+    graft      := NAME ["@" site] ["(" [pair ("," pair)*] ")"]
+    site       := ("backbone" | "head") ["." NUMBER]
+    pair       := KEY "=" (NUMBER | "True" | "False" | "None" | quoted text | bare text)
+
+BASE is a model YAML's name without its ending, or a path to one. NAME may contain one "/" (``timm/resnet18``). Values
+are plain data and never evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from detgraft.errors import Location, PlanError, nearest
+from detgraft.plan.document import SECTIONS
+
+MAX_LENGTH = 2000
+MAX_GRAFTS = 50
+
+_NAME = re.compile(r"[A-Za-z_][\w.\-]*(?:/[\w.\-]+)?")
+_KEY = re.compile(r"[A-Za-z_]\w*")
+_SITE = re.compile(r"([A-Za-z_]+)(?:\.(\d{1,4}))?")
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_BARE = re.compile(r"[^,()'\"]+")
+_YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class GraftTerm:
+    """One graft of an expression.
+
+    Args:
+        name: Graft name as written.
+        section: ``backbone`` or ``head`` when the site is narrowed, else None.
+        number: Row of that section, counted from 0, or None.
+        keywords: Arguments.
+    """
+
+    name: str
+    section: str | None = None
+    number: int | None = None
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        site = f"@{self.section}" + (f".{self.number}" if self.number is not None else "") if self.section else ""
+        pairs = ",".join(f"{key}={_written(value)}" for key, value in self.keywords.items())
+        return f"{self.name}{site}" + (f"({pairs})" if pairs else "")
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A parsed graft expression.
+
+    Args:
+        base: Name of, or path to, the base model's YAML, without the ending for a name.
+        grafts: The grafts in the order written.
+    """
+
+    base: str
+    grafts: tuple[GraftTerm, ...]
+
+    def __str__(self) -> str:
+        return "+".join([self.base, *map(str, self.grafts)])
+
+    @property
+    def base_yaml(self) -> str:
+        """The base as a YAML file name."""
+        return self.base if self.base.lower().endswith(_YAML) else f"{self.base}.yaml"
+
+
+def is_expression(text: str) -> bool:
+    """Say whether a model name is meant as a graft expression; a path with a plus sign in a folder's name is not."""
+    head, plus, _ = text.partition("+")
+    return bool(plus) and bool(head) and "/" not in text.partition("(")[0].rpartition("+")[2].removeprefix("timm/")
+
+
+def parse_expression(text: str) -> Expression:
+    """Parse a graft expression.
+
+    Args:
+        text: For example ``yolo11n+convnextv2_atto(width=auto)+carafe@head``; an ending ``.yaml`` is ignored.
+
+    Raises:
+        PlanError: Not an expression; the message shows the column.
+    """
+    return _Parser(text).expression()
+
+
+class _Parser:
+    """Reads an expression from left to right."""
+
+    def __init__(self, text: str) -> None:
+        if len(text) > MAX_LENGTH:
+            raise PlanError(f"an expression has at most {MAX_LENGTH} characters, found {len(text)}")
+        self.source = text
+        self.text = text
+        for ending in _YAML:
+            if text.lower().endswith(ending) and "+" in text:
+                self.text = text[: -len(ending)]
+        self.position = 0
+
+    def expression(self) -> Expression:
+        base, _, _ = self.text.partition("+")
+        base = base.strip()
+        if not base:
+            raise self.error("an expression begins with a base model, such as yolo11n")
+        self.position = len(self.text.partition("+")[0])
+        grafts: list[GraftTerm] = []
+        while self.take("+"):
+            grafts.append(self.graft())
+            if len(grafts) > MAX_GRAFTS:
+                raise self.error(f"more than {MAX_GRAFTS} grafts")
+        if self.rest().strip():
+            raise self.error("expected '+' and another graft, or the end")
+        names = [str(graft) for graft in grafts]
+        for graft in grafts:
+            if names.count(str(graft)) > 1:
+                raise PlanError(f"the graft '{graft}' is given twice", Location(self.source))
+        return Expression(base, tuple(grafts))
+
+    def graft(self) -> GraftTerm:
+        name = self.match(_NAME, "a graft's name, such as carafe").group()
+        section, number = None, None
+        if self.take("@"):
+            found = self.match(_SITE, "a site: backbone, head, backbone.2")
+            section = {"neck": "head"}.get(found.group(1), found.group(1))
+            number = int(found.group(2)) if found.group(2) else None
+            if section not in SECTIONS:
+                hint = nearest(section, SECTIONS)
+                raise self.error(f"a site is 'backbone' or 'head', with a row number if wanted; found '{section}'.{hint}")
+        return GraftTerm(name, section, number, self.pairs() if self.take("(") else {})
+
+    def pairs(self) -> dict[str, Any]:
+        pairs: dict[str, Any] = {}
+        while not self.take(")"):
+            if pairs and not self.take(","):
+                raise self.error("expected ',' or ')'")
+            key = self.match(_KEY, "an argument's name").group()
+            if not self.take("="):
+                raise self.error(f"expected '=' and a value after '{key}'")
+            if key in pairs:
+                raise self.error(f"the argument '{key}' is given twice")
+            pairs[key] = self.value()
+        return pairs
+
+    def value(self) -> Any:
+        self.skip()
+        quoted = _QUOTED.match(self.text, self.position)
+        if quoted:
+            self.position = quoted.end()
+            return quoted.group(1) if quoted.group(1) is not None else quoted.group(2)
+        return read_value(self.match(_BARE, "a value").group().strip())
+
+    def skip(self) -> None:
+        while self.position < len(self.text) and self.text[self.position].isspace():
+            self.position += 1
+
+    def take(self, character: str) -> bool:
+        self.skip()
+        if self.text.startswith(character, self.position):
+            self.position += 1
+            return True
+        return False
+
+    def match(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
+        self.skip()
+        found = pattern.match(self.text, self.position)
+        if found is None:
+            raise self.error(f"expected {expected}")
+        self.position = found.end()
+        return found
+
+    def rest(self) -> str:
+        return self.text[self.position :]
+
+    def error(self, message: str) -> PlanError:
+        found = f"'{self.rest()[:30]}'" if self.rest() else "the end"
+        return PlanError(f"{message}; found {found} at column {self.position + 1}", Location(self.source))
+
+
+def read_value(text: str) -> Any:
+    """Read a bare value: a whole number, a number, True, False, None, or the text itself."""
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str) and (read_value(value) != value or not _BARE.fullmatch(value) or value != value.strip()):
+        return f'"{value}"' if '"' not in value else f"'{value}'"
+    return str(value)

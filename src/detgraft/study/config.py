@@ -1,0 +1,117 @@
+"""The resolved configuration of one run, as its child process reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from detgraft.errors import Location
+from detgraft.study.errors import StudyError
+from detgraft.study.files import read_json
+from detgraft.study.spec import StudySpec, digest_of
+from detgraft.study.terms import Arm
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """Everything that one run depends on.
+
+    Args:
+        arm: Name of the arm.
+        role: ``base``, ``variant`` or ``control``.
+        model: Expression or absolute path.
+        seed: Seed of everything random.
+        data: Absolute path of the data YAML or folder, or a name that Ultralytics knows.
+        train: Training arguments.
+        init: ``scratch``, ``transfer`` or ``pretrained``.
+        weights: Checkpoint to transfer from, None from scratch.
+        transfer_min: Least share of tensors that must arrive.
+        plugins: Absolute paths of plug-in files.
+        primary: Figure that the bootstrap resamples.
+        split: Split that decides: ``auto``, ``val`` or ``test``.
+        bootstrap: Number of draws.
+        track: Trackers that are switched on.
+        study: SHA-256 of the study's identity.
+        files: SHA-256 of the files involved.
+    """
+
+    arm: str
+    role: str
+    model: str
+    seed: int
+    data: str
+    train: Mapping[str, Any]
+    init: str
+    weights: str | None
+    transfer_min: float
+    plugins: tuple[str, ...]
+    primary: str
+    split: str
+    bootstrap: int
+    track: tuple[str, ...]
+    study: str
+    files: Mapping[str, str]
+
+    def digest(self) -> str:
+        """SHA-256 of what this run's result depends on; the study around it (other arms, more seeds) is left out."""
+        return digest_of({k: v for k, v in asdict(self).items() if k not in ("study", "track")})
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> CellConfig:
+        """Read ``cell.json``.
+
+        Raises:
+            StudyError: It is absent or incomplete.
+        """
+        raw = read_json(path)
+        try:
+            if not isinstance(raw, dict):
+                raise TypeError("no JSON object")
+            return cls(**{**raw, "plugins": tuple(raw["plugins"]), "track": tuple(raw["track"])})
+        except (KeyError, TypeError) as error:
+            raise StudyError(f"is no complete run configuration: {error}.", Location(str(path))) from error
+
+
+def config_of(spec: StudySpec, arm: Arm, seed: int) -> CellConfig:
+    """The configuration of one cell of a study."""
+    weights = weights_of(spec, arm)
+    involved = {spec.data, arm.model, *spec.plugins, *([weights] if weights else [])}
+    return CellConfig(
+        arm=arm.name,
+        role=arm.role,
+        model=spec.resolve(arm.model),
+        seed=seed,
+        data=spec.resolve(spec.data),
+        train=dict(spec.train),
+        init=spec.init,
+        weights=spec.resolve(weights) if weights else None,
+        transfer_min=spec.transfer_min,
+        plugins=tuple(spec.resolve(name) for name in spec.plugins),
+        primary=spec.metrics.primary,
+        split=spec.metrics.split,
+        bootstrap=spec.metrics.bootstrap,
+        track=spec.track,
+        study=spec.digest(),
+        files={name: value for name, value in spec.fingerprints.items() if name in involved},
+    )
+
+
+def weights_of(spec: StudySpec, arm: Arm) -> str | None:
+    """The checkpoint that an arm starts from: its own stock one for the larger scale, the study's for all others.
+
+    The larger scale has other channel counts than the base, so that nothing of the base's checkpoint would fit it;
+    what an engineer who "just takes the bigger model" starts from is that model's own stock checkpoint.
+    """
+    if spec.weights is None or arm.role != "control":
+        return spec.weights
+    stem = Path(arm.model).name
+    for suffix in (".yaml", ".yml"):
+        stem = stem.removesuffix(suffix)
+    beside = Path(spec.weights).with_name(f"{stem}.pt")
+    return str(beside)

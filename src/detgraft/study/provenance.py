@@ -1,0 +1,88 @@
+"""Where a result comes from: versions, hardware, and the state of the surrounding repository."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = (
+    "detgraft",
+    "ultralytics",
+    "timm",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "opencv-python",
+    "opencv-python-headless",
+    "faster-coco-eval",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every package that a result depends on, as far as installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Host, processor, memory and the first visible GPU."""
+    import torch
+
+    found: dict[str, Any] = {
+        "host": socket.gethostname(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": "cpu",
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found["device"] = properties.name
+        found["gpu_memory_gib"] = round(properties.total_memory / 2**30, 1)
+        found["cuda"] = torch.version.cuda
+        cudnn: Any = torch.backends.cudnn
+        found["cudnn"] = cudnn.version()
+    return found
+
+
+def _processor() -> str:
+    """The processor's name; ``platform`` knows only its architecture on Linux."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.lower().startswith(("model name", "hardware")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Commit of the repository around ``folder`` and whether tracked files were changed; empty outside one."""
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    if not commit:
+        return {}
+    return {"commit": commit, "changed": bool(ask("status", "--porcelain", "--untracked-files=no"))}

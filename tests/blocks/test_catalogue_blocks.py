@@ -1,0 +1,449 @@
+"""The wider catalogue's blocks: equal to their official code, trainable, foldable, portable.
+
+The numbers in ``tests/golden/blocks`` were computed by the official code (see ``scripts/make_block_triples.py``) at:
+tiny-smart/dysample 81a1de5, YOLOonMe/EMA-attention-module afc37ec, Jongchan/attention-module 459efad (CBAM),
+houqb/CoordAttention 7619bea, LabSAINT/SPD-Conv c09f792, AlanLi1997/slim-neck-by-gsconv 8357ef6,
+JierunChen/FasterNet e8fba44, OSVAI/ODConv 0901cc1, StevenLauHKHK/Large-Separable-Kernel-Attention bb2a8d2,
+ZjjConan/SimAM ae98f43, google/automl 6a54c87 (BiFPN), open-mmlab/mmcv a8073c7 (DCNv2).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detgraft.blocks.bifpn import WeightedConcat
+from detgraft.blocks.cbam import CBAM
+from detgraft.blocks.coord_attention import CoordAtt
+from detgraft.blocks.deform_conv import DeformConv, DeformConvBNAct
+from detgraft.blocks.dysample import DySample
+from detgraft.blocks.ema import EMA
+from detgraft.blocks.faster_block import C3k2_Faster, FasterBlock, PConv
+from detgraft.blocks.gsconv import GSConv
+from detgraft.blocks.lska import LSKA, LSKAAttention
+from detgraft.blocks.odconv import ODConv, ODConvBNAct
+from detgraft.blocks.simam import SimAM
+from detgraft.blocks.spd_conv import SPDConv
+from detgraft.errors import ArgumentError
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "blocks"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A block to try: how to build it, its input and output channels, its change of size, its stock of inputs."""
+
+    build: Callable[[], nn.Module]
+    c1: int = 16
+    c2: int = 16
+    stride: int = 1
+    scale: int = 1
+    inputs: int = 1
+
+
+CASES: dict[str, Case] = {
+    "dysample": Case(lambda: DySample(16), scale=2),
+    "dysample_pl_scope": Case(lambda: DySample(16, 2, "pl", 4, True), scale=2),
+    "dysample_x3": Case(lambda: DySample(16, 3, "lp", 2, True), scale=3),
+    "ema": Case(lambda: EMA(16, 4)),
+    "cbam": Case(lambda: CBAM(16, 7, 4)),
+    "coord_attention": Case(lambda: CoordAtt(16)),
+    "simam": Case(lambda: SimAM(16)),
+    "lska": Case(lambda: LSKA(16, 11)),
+    "lska_attention": Case(lambda: LSKAAttention(16, 23)),
+    "spd_conv": Case(lambda: SPDConv(16, 24, 3, 2), c2=24, stride=2),
+    "spd_conv_s3": Case(lambda: SPDConv(16, 24, 3, 3), c2=24, stride=3),
+    "gsconv": Case(lambda: GSConv(16, 24, 3, 2), c2=24, stride=2),
+    "odconv": Case(lambda: ODConv(16, 24, 3, 2), c2=24, stride=2),
+    "odconv_grouped": Case(lambda: ODConv(16, 24, 3, 2, g=4, d=2), c2=24, stride=2),
+    "odconv_depthwise": Case(lambda: ODConv(16, 16, 3, 1, g=16, experts=1)),
+    "odconv_pointwise": Case(lambda: ODConv(16, 24, 1, 1, experts=1), c2=24),
+    "odconv_bn_act": Case(lambda: ODConvBNAct(16, 24, 3, 2), c2=24, stride=2),
+    "deform_conv": Case(lambda: DeformConv(16, 24, 3, 2), c2=24, stride=2),
+    "deform_conv_grouped": Case(lambda: DeformConv(16, 24, 3, 2, g=2, d=2, deform_groups=4), c2=24, stride=2),
+    "deform_conv_bn_act": Case(lambda: DeformConvBNAct(16, 24, 3, 2), c2=24, stride=2),
+    "faster_block": Case(lambda: FasterBlock(16)),
+    "c3k2_faster": Case(lambda: C3k2_Faster(16, 24, 2), c2=24),
+    "c3k2_faster_c3k": Case(lambda: C3k2_Faster(16, 32, 1, True, 0.5, 2, False), c2=32),
+    "weighted_concat": Case(lambda: WeightedConcat([16, 16, 16]), c2=48, inputs=3),
+}
+FOLDABLE = [name for name, case in CASES.items() if any(isinstance(m, nn.BatchNorm2d) for m in case.build().modules())]
+
+
+def make(name: str, *, randomise: bool = True) -> nn.Module:
+    """Build a case; with ``randomise`` no parameter or statistic keeps a value that could hide an error."""
+    torch.manual_seed(0)
+    module = CASES[name].build()
+    if randomise:
+        for key, value in module.state_dict().items():
+            if key.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+            elif value.is_floating_point():
+                value.add_(torch.randn_like(value) * (0.1 if value.ndim > 1 else 0.3))
+    return module
+
+
+def example(name: str, batch: int, height: int = 8, width: int = 12, device: str = "cpu") -> list[Tensor]:
+    """Return the inputs of a case."""
+    torch.manual_seed(batch)
+    shape = (batch, CASES[name].c1, height, width)
+    return [torch.randn(shape, device=device) for _ in range(CASES[name].inputs)]
+
+
+def apply(module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+    """Call a block with its one input, or with the list of them."""
+    output = module(inputs[0] if len(inputs) == 1 else list(inputs))
+    assert isinstance(output, Tensor)
+    return output
+
+
+def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """Compare by the largest difference relative to the largest expected value."""
+    assert found.shape == expected.shape
+    peak = expected.abs().max().item()
+    assert peak > 0
+    assert (found - expected).abs().max().item() <= tolerance * peak
+
+
+# ---- equal to the official code -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Golden:
+    """How to build our block for one triple, and its keys: official prefix to our prefix."""
+
+    build: Callable[[], nn.Module]
+    keys: Mapping[str, str] | None = None
+
+
+_OD = {"attention.fc.": "attention.squeeze.conv.", "attention.bn.": "attention.squeeze.bn."}
+_CA = {"conv1.": "squeeze.conv.", "bn1.": "squeeze.bn."}
+_CBAM = {"ChannelGate.mlp.1.": "channel.0.", "ChannelGate.mlp.3.": "channel.2.", "SpatialGate.spatial.": "spatial."}
+_FASTER = {
+    "mlp.0.": "expand.conv.",
+    "mlp.1.": "expand.bn.",
+    "mlp.3.": "reduce.",
+    "spatial_mixing.partial_conv3.": "spatial_mixing.conv.",
+}
+
+
+def _relu6_unit() -> nn.Module:
+    module = ODConvBNAct(8, 12, 3, 2)
+    module.act = nn.ReLU6()
+    return module
+
+
+GOLDENS: dict[str, Golden] = {
+    "dysample": Golden(lambda: DySample(16, 2, "lp", 4, False)),
+    "dysample_scope": Golden(lambda: DySample(16, 2, "lp", 4, True)),
+    "dysample_pl": Golden(lambda: DySample(16, 2, "pl", 4, False)),
+    "dysample_pl_scope": Golden(lambda: DySample(16, 2, "pl", 4, True)),
+    "ema": Golden(lambda: EMA(24, 8)),
+    "cbam": Golden(lambda: CBAM(32, 7, 16), _CBAM),
+    "coord_attention": Golden(lambda: CoordAtt(16, 32), _CA),
+    "simam": Golden(lambda: SimAM(8)),
+    **{f"lska_{k}": Golden(lambda k=k: LSKA(6, k)) for k in (7, 11, 23, 35, 41, 53)},
+    "lska_attention": Golden(lambda: LSKAAttention(6, 11), {"spatial_gating_unit.": "lska."}),
+    "spd_conv": Golden(lambda: SPDConv(8, 12, 3, 2), {"1.": "conv."}),
+    "gsconv": Golden(lambda: GSConv(8, 12, 3, 2)),
+    "odconv": Golden(lambda: ODConv(8, 12, 3, 2), _OD),
+    "odconv_grouped": Golden(lambda: ODConv(8, 12, 3, 1, g=2), _OD),
+    "odconv_depthwise": Golden(lambda: ODConv(8, 8, 3, 1, g=8, experts=2), _OD),
+    "odconv_pointwise": Golden(lambda: ODConv(8, 12, 1, 1, experts=1), _OD),
+    "odconv_bn_act": Golden(
+        _relu6_unit, {f"0.{a}": f"conv.{b}" for a, b in _OD.items()} | {"0.": "conv.", "1.": "bn."}
+    ),
+    "deform_conv": Golden(lambda: DeformConv(8, 12, 3, 2, deform_groups=2)),
+    "faster_block": Golden(lambda: FasterBlock(16), _FASTER),
+    "weighted_concat": Golden(lambda: WeightedConcat([8, 8, 8]), {"WSM": "weight"}),
+}
+
+
+def load_official(module: nn.Module, arrays: Mapping[str, np.ndarray], keys: Mapping[str, str]) -> None:
+    """Load official weights under our names; every parameter and statistic must be given."""
+    state: dict[str, Tensor] = {}
+    for name in (key.removeprefix("w/") for key in arrays if key.startswith("w/")):
+        value = torch.from_numpy(arrays[f"w/{name}"])
+        prefix = max((old for old in keys if name.startswith(old)), key=len, default="")
+        state[keys.get(prefix, "") + name.removeprefix(prefix)] = value
+    if isinstance(module, CoordAtt):  # the official convolution has a bias, which the norm behind it takes away again
+        state["squeeze.bn.running_mean"] = state["squeeze.bn.running_mean"] - state.pop("squeeze.conv.bias")
+    if isinstance(module, DySample):  # follows from the arguments here
+        assert torch.equal(module.init_pos, state.pop("init_pos"))
+    for key, value in module.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            state[key] = value
+    module.load_state_dict(state, strict=True)
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_equals_the_official_code(name: str) -> None:
+    arrays = dict(np.load(GOLDEN / f"{name}.npz"))
+    module = GOLDENS[name].build().eval()
+    load_official(module, arrays, GOLDENS[name].keys or {})
+    x, expected = torch.from_numpy(arrays["input"]), torch.from_numpy(arrays["output"])
+    with torch.no_grad():
+        if isinstance(module, WeightedConcat):  # officially the weighted inputs are added, here they are joined
+            found = torch.stack(module(list(x)).chunk(3, 1)).sum(0)
+        else:
+            found = module(x)
+    assert_close(found, expected)
+
+
+def test_every_triple_is_used() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.npz")} >= set(GOLDENS)
+
+
+# ---- the contract every block keeps ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_parameter_learns(name: str, batch: int) -> None:
+    module = make(name).train()
+    inputs = [x.requires_grad_() for x in example(name, batch)]
+    generator_state = torch.get_rng_state()
+    output = apply(module, inputs)
+    assert torch.equal(torch.get_rng_state(), generator_state), "the forward draws random numbers"
+    (output * torch.randn_like(output)).sum().backward()
+    silent = [key for key, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    if batch == 1 and isinstance(module, (ODConv, ODConvBNAct)):
+        silent = [key for key in silent if ".squeeze." not in key]  # one picture may leave every hidden unit below zero
+    assert not silent
+    assert all(x.grad is not None and x.grad.isfinite().all() for x in inputs)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_mixed_precision(name: str) -> None:
+    module, inputs = make(name).train(), [x.requires_grad_() for x in example(name, 2)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        apply(module, inputs).float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in [*module.parameters(), *inputs])
+    module.eval()
+    with torch.no_grad():
+        exact = apply(module, inputs)
+        for other in (module, copy.deepcopy(module).bfloat16()):
+            dtype = torch.float32 if other is module else torch.bfloat16
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=other is module):
+                assert_close(apply(other, [x.to(dtype) for x in inputs]).float(), exact, 0.05)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("size", [(8, 12), (7, 9), (1, 1), (5, 1)])
+def test_any_size(name: str, size: tuple[int, int]) -> None:
+    case = CASES[name]
+    with torch.no_grad():
+        output = apply(make(name).eval(), example(name, 2, *size))
+    height, width = (math.ceil(side / case.stride) * case.scale for side in size)
+    assert output.shape == (2, case.c2, height, width)
+    assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shapes_on_the_meta_device(name: str) -> None:
+    case = CASES[name]
+    output = apply(make(name).to("meta").train(), example(name, 2, device="meta"))
+    assert output.shape == (
+        2,
+        case.c2,
+        8 // case.stride * case.scale + (case.stride == 3),
+        12 // case.stride * case.scale,
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pictures_of_a_batch_do_not_mix(name: str) -> None:
+    module, inputs = make(name).eval(), example(name, 3)
+    with torch.no_grad():
+        together = apply(module, inputs)
+        alone = torch.cat([apply(module, [x[i : i + 1] for x in inputs]) for i in range(3)])
+    assert_close(alone, together)
+
+
+@pytest.mark.parametrize("name", FOLDABLE)
+def test_fuse_folds_every_batch_norm(name: str) -> None:
+    module, inputs = make(name).eval(), example(name, 2, 7, 9)
+    with torch.no_grad():
+        expected = apply(module, inputs)
+        for _ in range(2):  # twice: folding again changes nothing
+            module = module.fuse()  # type: ignore[operator]
+            assert not any(isinstance(m, nn.BatchNorm2d) for m in module.modules())
+            assert_close(apply(module, inputs), expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_copies_and_pickles(name: str) -> None:
+    module, inputs = make(name).eval(), example(name, 2)
+    with torch.no_grad():
+        expected = apply(module, inputs)
+        for other in (pickle.loads(pickle.dumps(module)), copy.deepcopy(module)):
+            assert list(other.state_dict()) == list(module.state_dict())
+            assert torch.equal(apply(other, inputs), expected)
+
+
+class Spread(nn.Module):
+    """Takes a list of inputs one by one, as an exported graph does."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return apply(self.inner, inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "fused"), [*((name, False) for name in CASES), *(pytest.param(n, True, id=f"{n}-fused") for n in FOLDABLE)]
+)
+def test_exports_to_onnx_for_any_batch_and_size(name: str, fused: bool) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    module = make(name).eval()
+    if fused:
+        module = module.fuse()  # type: ignore[operator]
+    names = [f"x{i}" for i in range(CASES[name].inputs)]
+    file = io.BytesIO()
+    torch.onnx.export(
+        Spread(module).eval(),
+        tuple(example(name, 2)),
+        file,
+        opset_version=17,
+        input_names=names,
+        output_names=["y"],
+        dynamic_axes={key: {0: "batch", 2: f"height_{key[0]}", 3: f"width_{key[0]}"} for key in [*names, "y"]},
+        dynamo=False,
+    )
+    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    for batch, height, width in ((1, 8, 12), (2, 8, 12), (5, 8, 12), (2, 7, 15)):
+        inputs = example(name, batch, height, width)
+        with torch.no_grad():
+            expected = apply(module, inputs)
+        (found,) = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
+        assert_close(torch.from_numpy(found), expected, 5e-5)
+
+
+# ---- what is particular to one block --------------------------------------------------------------------------------
+
+
+def test_dysample_starts_as_bilinear_upsampling() -> None:
+    module = DySample(8, 2, dyscope=True)  # a predicted scope of zero halves offsets that start near zero
+    nn.init.zeros_(module.offset.weight)
+    x = torch.randn(2, 8, 5, 7)
+    assert_close(module(x), F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+
+
+def test_dysample_keeps_its_positions_in_half_precision() -> None:
+    torch.manual_seed(0)
+    module = DySample(4, 2, groups=1).eval()
+    x = torch.randn(1, 4, 2, 1000)
+    with torch.no_grad():
+        expected = module(x)
+        found = copy.deepcopy(module).half()(x.half())
+    assert found.dtype == torch.float16
+    assert (found.float() - expected).abs().max() < 0.02  # steps of half a pixel would be off by more than 1
+
+
+def test_simam_in_half_precision_does_not_overflow() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 4, 64, 64) * 300  # squares and their sum are beyond the largest float16
+    assert_close(SimAM(4)(x.half()).float(), SimAM(4)(x.half().float()), 1e-3)
+
+
+def test_odconv_trains_on_one_picture_by_its_running_statistics() -> None:
+    module = make("odconv_bn_act").train()
+    inner = module.conv  # type: ignore[union-attr]
+    before = inner.attention.squeeze.bn.running_mean.clone()
+    x = example("odconv_bn_act", 1)[0]
+    expected = copy.deepcopy(inner).eval()(x)
+    assert_close(inner(x), expected)
+    assert torch.equal(inner.attention.squeeze.bn.running_mean, before)
+    inner(torch.cat((x, -x)))
+    assert not torch.equal(inner.attention.squeeze.bn.running_mean, before)
+
+
+def test_deform_conv_starts_as_half_a_convolution() -> None:
+    module = DeformConv(8, 12, 3, 2, d=2, bias=False)
+    x = torch.randn(2, 8, 9, 11)
+    assert_close(module(x), 0.5 * F.conv2d(x, module.weight, None, 2, module.p, 2))
+
+
+def test_weighted_concat_shares_are_never_negative() -> None:
+    module = WeightedConcat([2, 3])
+    module.weight.data = torch.tensor([-1.0, 3.0])
+    output = module([torch.ones(1, 2, 4, 4), torch.ones(1, 3, 4, 4)])
+    assert output[:, :2].abs().max() == 0
+    assert torch.allclose(output[:, 2:], torch.tensor(3 / 3.0001))
+
+
+def test_c3k2_faster_has_the_outer_structure_of_c3k2() -> None:
+    from ultralytics.nn.modules import C3k2
+
+    ours = make("c3k2_faster").eval()
+    stock = C3k2(16, 24, 2, False, 0.5).eval()
+    stock.m = ours.m
+    outer = {key: value for key, value in ours.state_dict().items() if not key.startswith("m.")}
+    assert list(outer) == [key for key in stock.state_dict() if not key.startswith("m.")]
+    stock.load_state_dict(outer, strict=False)
+    x = example("c3k2_faster", 2)[0]
+    with torch.no_grad():
+        assert torch.equal(stock(x), ours(x))
+
+
+def test_pconv_leaves_the_other_channels_alone() -> None:
+    module = PConv(8)
+    x = torch.randn(2, 8, 5, 5)
+    output = module(x)
+    assert torch.equal(output[:, 2:], x[:, 2:])
+    assert_close(output[:, :2], F.conv2d(x[:, :2], module.conv.weight, padding=1))
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: DySample(16, style="lpp"), "did you mean 'lp'"),
+        (lambda: DySample(18, groups=4), "c1=18"),
+        (lambda: DySample(6, style="pl", groups=1), "squared scale=4"),
+        (lambda: DySample(16, scale=0), "scale must be"),
+        (lambda: EMA(20, 8), "factor=8"),
+        (lambda: EMA(16, 0), "factor must be"),
+        (lambda: CBAM(16, 4), "k must be odd"),
+        (lambda: CoordAtt(16, 0), "reduction must be"),
+        (lambda: SimAM(16, 0.0), "e_lambda must be above 0"),
+        (lambda: LSKA(16, 9), "7, 11, 23, 35, 41, 53"),
+        (lambda: LSKAAttention(16, 9), "7, 11, 23, 35, 41, 53"),
+        (lambda: SPDConv(16, 24, 3, 0), "s must be"),
+        (lambda: SPDConv(16, 24, 3, 2, g=5), "g=5"),
+        (lambda: GSConv(16, 23), "c2=23"),
+        (lambda: GSConv(16, 24, 3, 2, -1), "p must be None"),
+        (lambda: GSConv(16, 24, 3, g=5), "c1=16"),
+        (lambda: ODConv(16, 24, 3, g=3), "g=3"),
+        (lambda: ODConv(16, 24, 3, reduction=0.0), "reduction must be above 0"),
+        (lambda: ODConvBNAct(16, 24, 3, temperature=-1.0), "temperature must be above 0"),
+        (lambda: ODConvBNAct(16, 24, 3, experts=0), "experts must be"),
+        (lambda: DeformConv(16, 24, deform_groups=3), "deform_groups=3"),
+        (lambda: DeformConvBNAct(16, 24, 3, 2, g=7), "g=7"),
+        (lambda: FasterBlock(16, mlp_ratio=0.01), "no hidden channel"),
+        (lambda: PConv(16, 4, 3), "g=3"),
+        (lambda: C3k2_Faster(16, 24, 0), "n must be"),
+        (lambda: C3k2_Faster(16, 2, 1, True, 0.5), "hidden channels"),
+        (lambda: WeightedConcat([]), "channels must list"),
+        (lambda: WeightedConcat([8, 0]), "channels must be"),
+        (lambda: WeightedConcat([8], 2), "dimension must be 1"),
+        (lambda: WeightedConcat([8], eps=0.0), "eps must be above 0"),
+    ],
+)
+def test_wrong_values_are_named(build: Callable[[], nn.Module], words: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        build()
+    assert words.lower() in str(caught.value).lower()
