@@ -201,10 +201,6 @@ def test_equals_the_official_code(name: str) -> None:
     assert_close(found, expected)
 
 
-def test_every_triple_is_used() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.npz")} >= set(GOLDENS)
-
-
 # ---- the contract every block keeps ---------------------------------------------------------------------------------
 
 
@@ -254,12 +250,8 @@ def test_any_size(name: str, size: tuple[int, int]) -> None:
 def test_shapes_on_the_meta_device(name: str) -> None:
     case = CASES[name]
     output = apply(make(name).to("meta").train(), example(name, 2, device="meta"))
-    assert output.shape == (
-        2,
-        case.c2,
-        8 // case.stride * case.scale + (case.stride == 3),
-        12 // case.stride * case.scale,
-    )
+    height, width = (math.ceil(side / case.stride) * case.scale for side in (8, 12))
+    assert output.shape == (2, case.c2, height, width)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -413,7 +405,7 @@ def test_pconv_leaves_the_other_channels_alone() -> None:
     [
         (lambda: DySample(16, style="lpp"), "did you mean 'lp'"),
         (lambda: DySample(18, groups=4), "c1=18"),
-        (lambda: DySample(6, style="pl", groups=1), "squared scale=4"),
+        (lambda: DySample(6, style="pl", groups=1), "multiple of scale * scale = 4"),
         (lambda: DySample(16, scale=0), "scale must be"),
         (lambda: EMA(20, 8), "factor=8"),
         (lambda: EMA(16, 0), "factor must be"),

@@ -1,7 +1,7 @@
 """C3k2_DynamicConv: YOLO11's C3k2 with a `DynamicConv` as the second convolution of every bottleneck.
 
 Paper: ParameterNet (arXiv 2306.14525) for the convolution; C3k2 is YOLO11's cross-stage block.
-Source: huawei-noah/Efficient-AI-Backbones ``parameternet_pytorch`` (Apache-2.0) and ultralytics/ultralytics
+Source: huawei-noah/Efficient-AI-Backbones ``parameternet_pytorch`` (BSD-3-Clause) and ultralytics/ultralytics
 ``nn/modules/block.py`` (AGPL-3.0); own code, the state-dict keys are those of the tutorial. No weights.
 Two forms: in the tutorial's, ``C3k2_DynamicConv``, the dynamic convolution has neither norm nor activation;
 ``C3k2_DynamicConvBNAct`` gives it both, as the official unit has.

@@ -2,8 +2,8 @@
 
 Paper: ParameterNet: Parameters Are All You Need (arXiv 2306.14525), CVPR 2024; the mixing is that of CondConv
 (arXiv 1904.04971).
-Source: huawei-noah/Efficient-AI-Backbones, ``parameternet_pytorch/cv/parameternet.py`` (Apache-2.0 header of the
-repository), on timm's ``CondConv2d`` (Apache-2.0). No weights.
+Source: huawei-noah/Efficient-AI-Backbones, ``parameternet_pytorch/cv/parameternet.py`` (BSD-3-Clause), on timm's
+``CondConv2d`` (Apache-2.0). No weights.
 Two forms:
 - ``DynamicConv`` is the tutorial's: the bare mixed convolution, without norm or activation.
 - ``DynamicConvBNAct`` is the official unit: a batch norm and an activation follow. Theirs is ReLU by default; here it

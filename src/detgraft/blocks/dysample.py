@@ -46,8 +46,11 @@ class DySample(nn.Module):
         if style not in _STYLES:
             raise ArgumentError(f"DySample: style must be 'lp' or 'pl', found {style!r}.{nearest(str(style), _STYLES)}")
         require_multiple("DySample", "groups", groups, c1=c1)
-        if style == "pl":
-            require_multiple("DySample", "the squared scale", scale**2, c1=c1)
+        if style == "pl" and c1 % scale**2:
+            raise ArgumentError(
+                f"DySample: with style='pl' c1 must be a multiple of scale * scale = {scale**2}, found c1={c1}; "
+                "style='lp' takes any number of channels"
+            )
         self.c1, self.scale, self.style, self.groups = c1, scale, style, groups
         if style == "pl":
             self.offset = nn.Conv2d(c1 // scale**2, 2 * groups, 1)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from detgraft.blocks.arguments import require_multiple, require_padding, require_positive
 from detgraft.blocks.conv import ConvNormAct
+from detgraft.errors import ArgumentError
 
 
 class GSConv(nn.Module):
@@ -45,7 +46,8 @@ class GSConv(nn.Module):
         super().__init__()
         require_positive("GSConv", c1=c1, c2=c2, k=k, s=s, g=g, d=d)
         require_padding("GSConv", p)
-        require_multiple("GSConv", "the two halves", 2, c2=c2)
+        if c2 % 2:
+            raise ArgumentError(f"GSConv: c2 must be even, since each half is computed in its own way; found c2={c2}")
         half = c2 // 2
         require_multiple("GSConv", "g", g, c1=c1, half_of_c2=half)
         self.cv1 = ConvNormAct(c1, half, k, s, p, g, d, act)

@@ -6,9 +6,9 @@ Official source: github.com/LabSAINT/SPD-Conv, YOLOv5-SPD/models/common.py and R
 read at commit c09f7928b8d2c33034fc3e9889a866f8bf37b44d. Licence: MIT. No weights are used.
 
 Differences: this is the paper's building block, space to depth followed by the convolution. The official YOLOv5 YAML
-writes a Conv without stride in front of the space-to-depth layer instead and lets the C3 behind it bring the channels
-down, which needs four times the work at full resolution. Sizes that the stride does not divide are padded with zeros
-at the right and at the bottom (the official code fails), so that the output is as large as a strided convolution's.
+has the two in the other order, a Conv without stride and then the space-to-depth layer, whose fourfold channels the C3
+behind it has to bring down. Sizes that the stride does not divide are padded with zeros at the right and at the bottom
+(the official code fails), so that the output is as large as a strided convolution's.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """

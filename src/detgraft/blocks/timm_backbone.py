@@ -4,7 +4,8 @@ Paper: that of the chosen model; timm names it in the model's own file.
 Source: huggingface/pytorch-image-models (timm), Apache-2.0. Weights: each of timm's published weights has a licence of
 its own (for example CC-BY-NC-4.0 for ConvNeXt V2); nothing is downloaded here.
 Differences from using timm directly: features are chosen by reduction instead of position; outputs are always NCHW;
-batch norms keep their own settings when a trainer resets those of plain ones; a pickle holds the model's name,
+batch norms and
+activations keep their own settings when a trainer resets those of plain ones; a pickle holds the model's name,
 arguments and tensors, never timm's class paths.
 
 Shape suffixes: B batch, C channels, H height, W width.
@@ -13,11 +14,11 @@ Shape suffixes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from json import dumps, loads
-from typing import Any
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -32,6 +33,7 @@ _PROBE_HW = (160, 224)  # odd multiples of 32, so that a hidden size or window c
 _OWN_ARGUMENTS = frozenset({"features_only", "out_indices", "in_chans", "pretrained", "checkpoint_path", "feature_cls"})
 _MODULE_INTERNALS = frozenset(vars(nn.Module()))
 _STATE_VERSION = 1
+T = TypeVar("T")
 
 
 class KeptBatchNorm2d(nn.BatchNorm2d):
@@ -40,6 +42,17 @@ class KeptBatchNorm2d(nn.BatchNorm2d):
     Ultralytics sets both on every module whose type is exactly ``nn.BatchNorm2d``; pretrained statistics would then be
     used with another ``eps`` than they were made with.
     """
+
+
+# Ultralytics also makes activations of exactly these types work in place. Some timm models need the value that would be
+# overwritten: EfficientViT then fails in its backward pass, NFNet gives other numbers.
+_KEPT: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm2d: KeptBatchNorm2d,
+    **{
+        kind: type(f"Kept{kind.__name__}", (kind,), {"__doc__": f"{kind.__name__} whose ``inplace`` stays as it is."})
+        for kind in (nn.Hardswish, nn.LeakyReLU, nn.ReLU, nn.ReLU6, nn.SiLU)
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -127,8 +140,8 @@ class TimmBackbone(nn.Module):
         """Return the features, finest first."""
         features: list[Tensor] = list(self.net(x_BCHW))
         if self.channels_last:
-            return [feature.permute(0, 3, 1, 2).contiguous() for feature in features]
-        return features
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return [feature.contiguous() for feature in features]
 
     def fuse(self) -> TimmBackbone:
         """Re-parameterise in place whatever timm can; a second call changes nothing."""
@@ -185,7 +198,7 @@ class TimmBackbone(nn.Module):
         differing = sorted(
             (parameters.keys() ^ state["parameters"].keys()) | (buffers.keys() ^ state["buffers"].keys())
         )
-        differing += [key for key, value in state["parameters"].items() if parameters[key].shape != value.shape][:1]
+        differing = differing or [k for k, value in state["parameters"].items() if parameters[k].shape != value.shape]
         if differing:
             raise WeightsError(
                 f"the checkpoint's backbone timm/{self.name} was made with timm {state['timm']} and timm "
@@ -202,8 +215,7 @@ class TimmBackbone(nn.Module):
 
 def full_state_keys(name: str, c1: int, model_args: Mapping[str, object]) -> set[str]:
     """Return the state-dict keys that the whole timm model has, head included; nothing is allocated."""
-    with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, in_chans=c1, **model_args)
+    model = _weightless(lambda: timm.create_model(name, pretrained=False, in_chans=c1, **model_args))
     return set(model.state_dict())
 
 
@@ -233,12 +245,14 @@ def _plan(name: str, c1: int, arguments: str, reductions: tuple[int, ...]) -> _P
         raise ArgumentError(f"timm/{name}: reductions must ascend without repetition, found {reductions}")
     if not timm.is_model(name):
         raise CatalogError(f"timm {timm.__version__} has no model {name!r}.{nearest(name, timm.list_models())}")
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     options = loads(arguments)
-    bound = bool(config is not None and config.fixed_input_size) and "strict_img_size" not in options
-    with torch.device("meta"):
-        any_size = bound and _accepts_any_size(name, c1, options)
-        model = _create(name, c1, {**options, "strict_img_size": False} if any_size else options, None)
+    any_size = (
+        _bound_to_one_size(name)
+        and "strict_img_size" not in options
+        and _weightless(lambda: _accepts_any_size(name, c1, options))
+    )
+    tried = {**options, "strict_img_size": False} if any_size else options
+    model = _weightless(lambda: _create(name, c1, tried, None))
     found = {int(entry["reduction"]): i for i, entry in enumerate(model.feature_info.info)}  # the deepest of each wins
     missing = [r for r in reductions if r not in found and r != _OPTIONAL_REDUCTION]
     if missing:
@@ -249,6 +263,14 @@ def _plan(name: str, c1: int, arguments: str, reductions: tuple[int, ...]) -> _P
     chosen = tuple(r for r in reductions if r in found)
     indices = tuple(found[r] for r in chosen)
     return _Plan(indices, tuple(int(model.feature_info.info[i]["num_chs"]) for i in indices), chosen, any_size)
+
+
+def _bound_to_one_size(name: str) -> bool:
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError as error:  # the tag after the dot
+        raise CatalogError(f"timm {timm.__version__}: {error}") from error
+    return bool(config is not None and config.fixed_input_size)
 
 
 def _accepts_any_size(name: str, c1: int, options: dict[str, Any]) -> bool:
@@ -264,6 +286,8 @@ def _create(name: str, c1: int, options: dict[str, Any], out_indices: tuple[int,
     try:
         return timm.create_model(name, pretrained=False, features_only=True, in_chans=c1, **extra, **options)
     except (TypeError, ValueError, AssertionError, AttributeError, RuntimeError, KeyError, IndexError) as error:
+        if _lacks_numbers(error):
+            raise
         detail = str(error).strip() or type(error).__name__
         if options.keys() - {"strict_img_size"}:
             raise ArgumentError(f"timm/{name} refuses its arguments {options}: {detail}") from error
@@ -272,20 +296,20 @@ def _create(name: str, c1: int, options: dict[str, Any], out_indices: tuple[int,
 
 @lru_cache(maxsize=256)
 def _why_unusable(name: str, c1: int, arguments: str, reductions: tuple[int, ...]) -> str:
-    """Try a picture on the meta device, where nothing is computed; return what is wrong, or an empty string."""
+    """Try a picture where nothing is computed; return what is wrong, or an empty string."""
     plan = _plan(name, c1, arguments, reductions)
     height, width = _PROBE_HW
-    with torch.device("meta"):
+
+    def shapes_of_a_picture() -> tuple[nn.Module, list[tuple[int, ...]]]:
         net = _build_net(name, c1, arguments, plan).eval()
-        try:
-            shapes = [tuple(feature.shape) for feature in net(torch.empty(1, c1, height, width))]
-        except NotImplementedError:  # an operator without a meta kernel says nothing about the model
-            return ""
-        except (AssertionError, RuntimeError, ValueError) as error:
-            config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-            bound = " (it is bound to one input size)" if config is not None and config.fixed_input_size else ""
-            detail = (str(error).strip() or type(error).__name__).splitlines()[0]
-            return f"a {height}x{width} picture fails{bound}: {detail}"
+        return net, [tuple(feature.shape) for feature in net(torch.zeros(1, c1, height, width))]
+
+    try:
+        net, shapes = _weightless(shapes_of_a_picture)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        bound = " (it is bound to one input size)" if _bound_to_one_size(name) else ""
+        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"a {height}x{width} picture fails{bound}: {detail}"
     if _is_channels_last(net):
         shapes = [(b, c, h, w) for b, h, w, c in shapes]
     expected = [(1, c, height // r, width // r) for c, r in zip(plan.channels, plan.reductions, strict=True)]
@@ -301,9 +325,25 @@ def _build_net(name: str, c1: int, arguments: str, plan: _Plan) -> nn.Module:
         options["strict_img_size"] = False
     net: nn.Module = _create(name, c1, options, plan.out_indices)
     for module in net.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = KeptBatchNorm2d
+        module.__class__ = _KEPT.get(type(module), type(module))
     return net
+
+
+def _weightless(build: Callable[[], T]) -> T:
+    """Run on the meta device; where a model (in older timm) needs numbers to be built, with real but unseen ones."""
+    with torch.no_grad():
+        try:
+            with torch.device("meta"):
+                return build()
+        except (NotImplementedError, RuntimeError) as error:
+            if not _lacks_numbers(error):
+                raise
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            return build()
+
+
+def _lacks_numbers(error: Exception) -> bool:
+    return isinstance(error, NotImplementedError) or "meta tensor" in str(error)
 
 
 def _is_channels_last(net: nn.Module) -> bool:

@@ -9,6 +9,9 @@ from typing import Any
 from detgraft.cli.arguments import check_keys, image_size, parse_pairs
 from detgraft.errors import ArgumentError
 
+_OWN = ("transfer", "transfer_min", "plugins")
+"""Arguments that detgraft adds to Ultralytics'."""
+
 
 def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
     """Run one of Ultralytics' modes on a model.
@@ -25,9 +28,9 @@ def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
 
     flags, names = argument_names()
     pairs = parse_pairs(words, flags)
-    check_keys(pairs, names)
-    model_name = _model_name(mode, pairs)
-    model = YOLO(model_name, task=pairs.pop("task", None))
+    check_keys(pairs, [*names, *_OWN])
+    own = {key: pairs.pop(key) for key in _OWN if key in pairs}
+    model = YOLO(_model_name(mode, pairs), task=pairs.pop("task", None), **own)
     if "imgsz" in pairs:
         check_model_size(model, image_size(pairs["imgsz"]))
     if mode == "train" and "data" not in pairs and not pairs.get("resume"):

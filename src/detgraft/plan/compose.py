@@ -19,6 +19,8 @@ from detgraft.plan.rows import PYRAMID_LAYERS, PYRAMID_STRIDES, Plan, Row
 
 # Modules at a backbone's end that gather context at its last resolution; a backbone graft leaves them in place.
 CONTEXT = frozenset({"SPPF", "SPP", "SPPELAN", "PSA", "C2PSA", "C2fPSA", "AIFI"})
+# Of these, the ones that cannot change the channel count, so that they cannot follow a backbone directly.
+SAME_CHANNELS = frozenset({"PSA", "C2PSA", "C2fPSA", "AIFI"})
 
 StockParameters = Callable[[str], Sequence[str]]
 """Returns the names of a stock module's row arguments, in order."""
@@ -149,18 +151,28 @@ class _Composer:
             "downsample": "strided Conv after the stem",
             "stage": "backbone stage",
         }.get(entry.site, entry.site or "row")
-        scope = f"the {term.section}" if term.section else "what other grafts leave"
+        others = "what the other grafts leave of " if len(self.expression.grafts) > 1 else ""
+        scope = f"the {term.section} of {self.expression.base}" if term.section else f"{others}{self.expression.base}"
         modules = ", ".join(dict.fromkeys(row.module for row in self.base.rows))
-        return f"'{term}' replaces every {wanted}, and {scope} of {self.expression.base} has none; it has {modules}"
+        return f"'{term}' works on every {wanted}, and {scope} has none; its modules are {modules}"
 
     def _backbone_rows(self, term: GraftTerm) -> list[int]:
         """The rows from the image to the last feature of stride 32, without the context modules behind it."""
         if term.section == "head" or term.number is not None:
             raise PlanError(f"'{term}' replaces the whole backbone; its site cannot be narrowed", self.where)
-        rows = [row for row in self.base.rows if row.section == "backbone"]
-        while rows and (rows[-1].module in CONTEXT or self.strides.get(rows[-1].index, 0) > PYRAMID_STRIDES[-1]):
+        count = sum(row.section == "backbone" for row in self.base.rows)
+        rows = list(range(count))
+        deepest = PYRAMID_STRIDES[-1]
+        while rows and (
+            self.base.rows[rows[-1]].module in CONTEXT
+            or self.strides.get(self.base.rows[rows[-1]].index, 0) > deepest
+        ):
             rows.pop()
-        return [self.base.rows.index(row) for row in rows]
+        while len(rows) < count and self.base.rows[len(rows)].module in SAME_CHANNELS:
+            row = self.base.rows[len(rows)]
+            self.outcome.notes.append(f"layer {row.index} ({row.module}) goes with the backbone, whose channels it needs")
+            rows.append(len(rows))
+        return rows
 
     def _block_rows(self, term: GraftTerm, entry: Graft) -> list[int]:
         fits = self._site_test(entry)

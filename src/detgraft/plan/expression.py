@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from detgraft.errors import Location, PlanError, nearest
@@ -30,6 +31,7 @@ _SITE = re.compile(r"([A-Za-z_]+)(?:\.(\d{1,4}))?")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _BARE = re.compile(r"[^,()'\"]+")
 _YAML = (".yaml", ".yml")
+_FILES = (".pt", ".pth", ".onnx", ".safetensors", ".torchscript", ".engine")  # checkpoints and exported models
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,8 @@ class Expression:
 
 
 def is_expression(text: str) -> bool:
-    """Say whether a model name is meant as a graft expression; a path with a plus sign in a folder's name is not."""
-    head, plus, _ = text.partition("+")
-    return bool(plus) and bool(head) and "/" not in text.partition("(")[0].rpartition("+")[2].removeprefix("timm/")
+    """Say whether a model name is meant as a graft expression; the path of an existing file never is."""
+    return "+" in text and not Path(text).is_file() and not text.lower().endswith(_FILES)
 
 
 def parse_expression(text: str) -> Expression:

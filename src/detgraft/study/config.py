@@ -11,7 +11,7 @@ from detgraft.errors import Location
 from detgraft.study.errors import StudyError
 from detgraft.study.files import read_json
 from detgraft.study.spec import StudySpec, digest_of
-from detgraft.study.terms import Arm
+from detgraft.study.terms import MODEL_SUFFIXES, Arm
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,14 @@ class CellConfig:
     files: Mapping[str, str]
 
     def digest(self) -> str:
-        """SHA-256 of what this run's result depends on; the study around it (other arms, more seeds) is left out."""
-        return digest_of({k: v for k, v in asdict(self).items() if k not in ("study", "track")})
+        """SHA-256 of what this run's result depends on.
+
+        The study around it (other arms, more seeds) is left out, and so are folders: files count by name and content.
+        """
+        values = {key: value for key, value in asdict(self).items() if key not in ("study", "track")}
+        values |= {"data": Path(self.data).name, "model": Path(self.model).name}
+        values |= {"plugins": [Path(p).name for p in self.plugins], "weights": Path(self.weights or "").name}
+        return digest_of(values)
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
@@ -78,16 +84,23 @@ class CellConfig:
             raise StudyError(f"is no complete run configuration: {error}.", Location(str(path))) from error
 
 
-def config_of(spec: StudySpec, arm: Arm, seed: int) -> CellConfig:
-    """The configuration of one cell of a study."""
+def config_of(spec: StudySpec, arm: Arm, seed: int, data: str) -> CellConfig:
+    """The configuration of one cell of a study.
+
+    Args:
+        spec: The study.
+        arm: The arm.
+        seed: The seed.
+        data: The data YAML that the preflight has checked or derived.
+    """
     weights = weights_of(spec, arm)
     involved = {spec.data, arm.model, *spec.plugins, *([weights] if weights else [])}
     return CellConfig(
         arm=arm.name,
         role=arm.role,
-        model=spec.resolve(arm.model),
+        model=_model_of(spec, arm),
         seed=seed,
-        data=spec.resolve(spec.data),
+        data=data,
         train=dict(spec.train),
         init=spec.init,
         weights=spec.resolve(weights) if weights else None,
@@ -100,6 +113,13 @@ def config_of(spec: StudySpec, arm: Arm, seed: int) -> CellConfig:
         study=spec.digest(),
         files={name: value for name, value in spec.fingerprints.items() if name in involved},
     )
+
+
+def _model_of(spec: StudySpec, arm: Arm) -> str:
+    """What ``detgraft.YOLO`` is given; a bare stock name gets its ending, or Ultralytics takes it for a checkpoint."""
+    if "+" in arm.model or arm.model.lower().endswith(MODEL_SUFFIXES):
+        return spec.resolve(arm.model)
+    return f"{arm.model}.yaml"
 
 
 def weights_of(spec: StudySpec, arm: Arm) -> str | None:

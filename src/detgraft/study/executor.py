@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 from detgraft.study.config import config_of
 from detgraft.study.errors import StudyBusyError
-from detgraft.study.failures import EXIT_BUSY, EXIT_ORPHAN, EXIT_UNRECORDED
+from detgraft.study.failures import EXIT_BUSY, EXIT_UNRECORDED, explain
 from detgraft.study.files import read_json, write_json
 from detgraft.study.launch import CELL, Slot, start, stop
 from detgraft.study.lock import wait_until_free
-from detgraft.study.result import Cost
 from detgraft.study.store import Cell, State, StudyFolder, now
 
 POLL = 0.2  # seconds
@@ -167,8 +167,8 @@ class Engine:
             while queue or running:
                 while queue and len(running) < self.pool.capacity:
                     cell = queue.popleft()
-                    self._start(cell)
-                    running.add(cell)
+                    if self._start(cell):
+                        running.add(cell)
                 for cell, status in self.pool.ended():
                     running.discard(cell)
                     if self._settle(cell, status):
@@ -194,16 +194,24 @@ class Engine:
             chosen.append(cell)
         return chosen
 
-    def _start(self, cell: Cell) -> None:
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        (cell.folder / "error.json").unlink(missing_ok=True)
-        write_json(cell.folder / "cell.json", config_of(self.folder.spec, cell.arm, cell.seed).to_json())
-        preflight = read_json(self.folder.arm_file(cell.arm)) or {}
-        write_json(cell.folder / "cost.json", asdict(Cost(**preflight["cost"])))
-        self._progress[cell] = int(cell.progress().get("epoch", 0))
-        resumes = any((cell.folder / "checkpoints").glob("epoch_*"))
-        self.pool.begin(cell)
+    def _start(self, cell: Cell) -> bool:
+        """Write down what the run is to do and start it; False when even that is impossible."""
+        try:
+            cell.folder.mkdir(parents=True, exist_ok=True)
+            (cell.folder / "error.json").unlink(missing_ok=True)
+            preflight = read_json(self.folder.arm_file(cell.arm)) or {}
+            data = str(preflight.get("data") or self.folder.spec.resolve(self.folder.spec.data))
+            config = config_of(self.folder.spec, cell.arm, cell.seed, data)
+            write_json(cell.folder / "cell.json", config.to_json())
+            write_json(cell.folder / "cost.json", preflight["cost"])
+            self._progress[cell] = int(cell.progress().get("epoch", 0))
+            resumes = any((cell.folder / "checkpoints").glob("epoch_*"))
+            self.pool.begin(cell)
+        except OSError as error:
+            self._tell("failed", cell, explain(error, self.folder.path))
+            return False
         self._tell("resumed" if resumes else "started", cell)
+        return True
 
     def _settle(self, cell: Cell, status: int) -> bool:
         """Decide what the end of a run means; True puts it back at the head of the queue."""
@@ -212,17 +220,18 @@ class Engine:
         if state is State.DONE:
             self._tell("done", cell)
             self.on_done(cell)
-            return False
-        if state is State.FAILED:
+        elif state is State.FAILED:
             self._tell("failed", cell, cell.error())
-            return False
-        if status == EXIT_UNRECORDED:
+        elif status == EXIT_UNRECORDED:
             self._tell("failed", cell, "The disk is full, so that not even the error could be written: make room.")
-            return False
-        if status in (EXIT_BUSY, EXIT_ORPHAN):
-            time.sleep(POLL)
-            return True
-        return self._died(cell, status)
+        elif status == EXIT_BUSY:
+            holder = wait_until_free(cell.folder / "cell.lock", _DYING)
+            if holder is None:
+                return True
+            self._tell("failed", cell, f"It is being trained by {holder}, which does not belong to this study's run.")
+        else:
+            return self._died(cell, status)
+        return False
 
     def _died(self, cell: Cell, status: int) -> bool:
         """A run ended without a word: try again, unless it keeps dying at the same place."""
@@ -239,7 +248,9 @@ class Engine:
             f"The run {how} {deaths} times without finishing another epoch.{hint}"
             f" The end of its output is in {cell.folder / 'log.txt'}."
         )
-        write_json(cell.folder / "error.json", {"message": message, "type": "Died", "traceback": "", "time": now()})
+        content = {"message": message, "type": "Died", "traceback": "", "time": now()}
+        with contextlib.suppress(OSError):
+            write_json(cell.folder / "error.json", content)
         self._tell("failed", cell, message)
         return False
 

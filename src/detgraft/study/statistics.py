@@ -21,6 +21,7 @@ experiments (1935) for the sign-flip test; D. J. Schuirmann (1987) for equivalen
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -255,7 +256,7 @@ def decide(test: PairedT, p_holm: Array, margin: float = MARGIN, alpha: float = 
 
 
 def compare(
-    base: dict[int, float], variants: dict[str, dict[int, float]], margin: float = MARGIN, alpha: float = ALPHA
+    base: Mapping[int, float], variants: Mapping[str, Mapping[int, float]], margin: float = MARGIN, alpha: float = ALPHA
 ) -> list[Comparison]:
     """Compare every variant with the base, paired by seed.
 

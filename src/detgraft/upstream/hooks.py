@@ -9,6 +9,7 @@ at once when Ultralytics is already imported, otherwise right after its import (
 | ``tasks.yaml_model_load`` | finds the zoo's YAMLs and expressions, reports YAML errors with their line |
 | ``DetectionModel/ClassificationModel.__init__`` | marks grafted models; drops weights files from the stored YAML |
 | ``BaseModel.fuse`` | visits every graft's own ``fuse()`` |
+| ``BaseModel.load`` | lets weights follow layers that a graft has moved |
 | ``BaseModel.forward`` | asks clearly for an image size that the strides divide |
 | ``Model._smart_load`` | gives grafted models a trainer class that a fresh process can import |
 """
@@ -27,12 +28,16 @@ from ultralytics.nn import tasks
 
 from detgraft._on_import import after_import
 from detgraft.blocks.fusing import fuse_tree
+from detgraft.catalog.plugins import answer_for_missing, load_inherited
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import SizeError, UpstreamError
+from detgraft.plan.expression import is_expression
 from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
-from detgraft.upstream.load import load_mapping
+from detgraft.upstream.expressions import compose_mapping
+from detgraft.upstream.load import load_yaml
 from detgraft.upstream.parse import names_grafts, parse_grafted, refuse_unknown
 from detgraft.upstream.portable import allow_safe_loading, without_files
+from detgraft.upstream.transfer import load_across, source_of
 
 MARK = "detgraft_version"
 """Attribute that a grafted Ultralytics model carries: the detgraft version that built it."""
@@ -51,6 +56,8 @@ def install() -> None:
         return
     _installed = True
     catalogue.reserve(lambda name: stock_module(name) is not None)
+    answer_for_missing()
+    load_inherited()
     allow_safe_loading()
     _wrap(tasks, "parse_model", _parse_model)
     _wrap(tasks, "yaml_model_load", _yaml_model_load)
@@ -58,6 +65,7 @@ def install() -> None:
     _wrap(tasks.ClassificationModel, "__init__", _after_init)
     _wrap(tasks.BaseModel, "fuse", _fuse)
     _wrap(tasks.BaseModel, "forward", _forward)
+    _wrap(tasks.BaseModel, "load", _load)
     after_import("ultralytics.engine.model", _install_in_engine)
     _rebind_imported()
 
@@ -106,7 +114,8 @@ def _parse_model(original: Any) -> Callable[..., Any]:
 
 def _yaml_model_load(original: Any) -> Callable[..., Any]:
     def yaml_model_load(path: Any) -> Any:
-        return load_mapping(str(path), original)
+        name = str(path)
+        return compose_mapping(name) if is_expression(name) else load_yaml(name, original)
 
     return yaml_model_load
 
@@ -131,6 +140,15 @@ def _fuse(original: Any) -> Callable[..., Any]:
         return original(self, *args, **kwargs)
 
     return fuse
+
+
+def _load(original: Any) -> Callable[..., Any]:
+    def load(self: Any, weights: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_grafted(self) or is_grafted(source_of(weights)):
+            return load_across(original, self, weights, *args, **kwargs)
+        return original(self, weights, *args, **kwargs)
+
+    return load
 
 
 def _forward(original: Any) -> Callable[..., Any]:

@@ -13,12 +13,12 @@ from detgraft.plan.document import read_document
 from detgraft.upstream.resolve import known_models, locate, zoo_yamls
 
 
-def load_mapping(name: str, original: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None) -> dict[str, Any]:
     """Load a model description as Ultralytics passes it around.
 
     Args:
-        name: What the user gave as ``model``.
-        original: The real ``yaml_model_load``.
+        name: A model YAML's path or name.
+        original: The real ``yaml_model_load``; the one in force by default.
 
     Returns:
         The plain mapping with ``scale`` and ``yaml_file``.
@@ -26,6 +26,7 @@ def load_mapping(name: str, original: Callable[[str], dict[str, Any]]) -> dict[s
     Raises:
         PlanError: No such file, or not a model description.
     """
+    original = original or getattr(tasks.yaml_model_load, "__detgraft_original__", tasks.yaml_model_load)
     found = locate(name)
     if found is None:
         try:

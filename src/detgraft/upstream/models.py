@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,13 @@ import ultralytics
 from torch import nn
 from ultralytics.nn import tasks
 
-from detgraft.errors import PlanError
+from detgraft.catalog.plugins import load_plugins
+from detgraft.errors import ArgumentError, Location, PlanError, WeightsError
+from detgraft.plan.expression import is_expression
 from detgraft.upstream import hooks
 from detgraft.upstream.data import prepare_data
+from detgraft.upstream.transfer import report_of
+from detgraft.weights.transfer import TransferReport
 
 hooks.install()
 
@@ -26,6 +32,39 @@ class _Grafting:
 
     task: str
     model: Any
+    overrides: dict[str, Any]
+
+    def transfer(self, weights: str | Path, minimum: float = 0.0) -> TransferReport:
+        """Take over the weights of every layer that the grafts did not touch, now and whenever training starts.
+
+        The trainer builds its own model, seeded, and loads the same weights into it before the first step; so does
+        every DDP worker.
+
+        Args:
+            weights: A checkpoint of the base model, or of another graft of it.
+            minimum: Smallest acceptable share of tensors, 0 to 1.
+
+        Returns:
+            What each layer received.
+
+        Raises:
+            WeightsError: Less than ``minimum`` arrived; the model keeps its own weights then.
+            ArgumentError: This model comes from a checkpoint and has its weights already.
+        """
+        if not str(self.overrides.get("model", "")).lower().endswith((".yaml", ".yml")):
+            raise ArgumentError("transfer= fills a model made from an expression or a YAML; a checkpoint has its weights")
+        if not Path(weights).is_file() and Path(weights).name != str(weights):
+            raise WeightsError("there is no such checkpoint", Location(str(weights)))
+        source = ultralytics.YOLO(str(weights)).model
+        trial = copy.deepcopy(self.model)
+        trial.load(source)
+        report = report_of(trial)
+        if report is None:
+            raise WeightsError("holds no Ultralytics model", Location(str(weights)))
+        report.require(minimum)
+        self.model = trial
+        self.overrides["pretrained"] = str(weights)
+        return report
 
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
         """Train; see Ultralytics. ``data`` may be a folder with ``train/images``, ``train/labels``, ``val/...``."""
@@ -46,8 +85,24 @@ class RTDETR(_Grafting, ultralytics.RTDETR):  # type: ignore[misc]
     """``ultralytics.RTDETR`` that also takes graft names.
 
     Args:
-        model: A checkpoint, a model YAML (own, stock or of the zoo).
+        model: A graft expression, a checkpoint, or a model YAML (own, stock or of the zoo).
+        transfer: A checkpoint of the base model whose weights are taken over, see :meth:`transfer`.
+        transfer_min: Smallest acceptable share of transferred tensors, 0 to 1.
+        plugins: Python file(s) with own blocks.
     """
+
+    def __init__(
+        self,
+        model: str | Path = "rtdetr-l.pt",
+        *,
+        transfer: str | Path | None = None,
+        transfer_min: float = 0.0,
+        plugins: str | Path | Sequence[str | Path] = (),
+    ) -> None:
+        load_plugins(plugins)
+        super().__init__(model_file(model))
+        if transfer is not None:
+            self.transfer(transfer, transfer_min)
 
 
 class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
@@ -56,23 +111,46 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
     A model with an RT-DETR head becomes an :class:`RTDETR`, with its own trainer and validator.
 
     Args:
-        model: A checkpoint, a model YAML (own, stock or of the zoo).
+        model: A graft expression such as ``yolo11n+convnextv2_atto+carafe``, a checkpoint, or a model YAML (own, stock
+            or of the zoo).
         task: Task, guessed from the model by default.
         verbose: Whether to print the build log.
+        transfer: A checkpoint of the base model whose weights are taken over, see :meth:`transfer`.
+        transfer_min: Smallest acceptable share of transferred tensors, 0 to 1.
+        plugins: Python file(s) with own blocks.
 
     Raises:
-        DetgraftError: The model cannot be built.
+        DetgraftError: The model cannot be built, or too little was transferred.
     """
 
-    def __init__(self, model: str | Path = "yolo11n.pt", task: str | None = None, verbose: bool = False) -> None:
-        name = str(model)
+    def __init__(
+        self,
+        model: str | Path = "yolo11n.pt",
+        task: str | None = None,
+        verbose: bool = False,
+        *,
+        transfer: str | Path | None = None,
+        transfer_min: float = 0.0,
+        plugins: str | Path | Sequence[str | Path] = (),
+    ) -> None:
+        load_plugins(plugins)
+        name = model_file(model)
         if name.lower().endswith((".yaml", ".yml")) and _names_rtdetr_head(name):
             self.__class__ = RTDETR  # type: ignore[assignment]
             RTDETR.__init__(self, name)  # type: ignore[arg-type]
-            return
-        super().__init__(model, task=task, verbose=verbose)
-        if _has_rtdetr_head(self.model) and not isinstance(self, ultralytics.RTDETR):
-            self.__class__ = RTDETR
+        else:
+            super().__init__(name, task=task, verbose=verbose)
+            if _has_rtdetr_head(self.model) and not isinstance(self, ultralytics.RTDETR):
+                self.__class__ = RTDETR
+        if transfer is not None:
+            self.transfer(transfer, transfer_min)
+
+
+def model_file(model: str | Path) -> str:
+    """Return a model's name as Ultralytics wants it: a graft expression gets the ending of a YAML."""
+    name = str(model).strip()
+    ending = name.lower().endswith((".yaml", ".yml"))
+    return f"{name}.yaml" if is_expression(name) and not ending else name
 
 
 def _names_rtdetr_head(name: str) -> bool:
@@ -85,7 +163,7 @@ def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3
     """Build the Ultralytics model object of a description, with new weights.
 
     Args:
-        model: A model YAML (own, stock or of the zoo), or its mapping.
+        model: A graft expression, a model YAML (own, stock or of the zoo), or its mapping.
         nc: Number of classes; the description's own by default.
         ch: Number of image channels.
         verbose: Whether to print the build log.
@@ -96,7 +174,7 @@ def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3
     Raises:
         DetgraftError: The description cannot be built.
     """
-    mapping = dict(model) if isinstance(model, dict) else tasks.yaml_model_load(str(model))
+    mapping = dict(model) if isinstance(model, dict) else tasks.yaml_model_load(model_file(model))
     kind = _model_class(mapping)
     built: nn.Module = kind(mapping, ch=ch, nc=nc, verbose=verbose)
     return built

@@ -1,0 +1,95 @@
+"""How much time does computing visible positions only save? One training step of FCMAE, both ways, interleaved.
+
+    python benchmarks/fcmae.py [--model convnextv2_atto] [--imgsz 224] [--batch 16] [--rounds 9] [--threads 2]
+
+A step is forward, backward and optimizer step of the whole masked autoencoder (encoder, decoder, loss). "dense" is the
+reference form: timm's own modules over all positions, with masks. Both forms run in turns in one process, so that a
+change in the machine's load meets both; the figure is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from detgraft.pretrain.backbones import build_backbone
+from detgraft.pretrain.fcmae import FCMAE
+from detgraft.pretrain.masking import grid_of, random_mask
+from detgraft.pretrain.optim import build_optimizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="convnextv2_atto")
+    parser.add_argument("--imgsz", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--mask-ratio", type=float, default=0.6)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    fast = FCMAE(build_backbone(args.model), args.mask_ratio)
+    slow = copy.deepcopy(fast)
+    slow.dense, slow.visible_only = True, False
+    rows, columns = grid_of(args.imgsz, args.imgsz)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(args.batch, 3, args.imgsz, args.imgsz, generator=generator)
+    mask = random_mask(args.batch, rows * columns, args.mask_ratio, generator)
+    encoder_ratio, encoder = compare(encoder_step(fast, images, mask), encoder_step(slow, images, mask), args.rounds)
+    step_ratio, step = compare(training_step(fast, images, mask), training_step(slow, images, mask), args.rounds)
+    result = {
+        "model": args.model, "imgsz": args.imgsz, "batch": args.batch, "mask_ratio": args.mask_ratio,
+        "threads": args.threads, "rounds": args.rounds, "torch": torch.__version__,
+        "step_ratio": round(step_ratio, 3), "step_ms": step,
+        "encoder_ratio": round(encoder_ratio, 3), "encoder_ms": encoder,
+    }  # fmt: skip
+    print(json.dumps(result, indent=2))
+
+
+def training_step(model: FCMAE, images: Tensor, mask: Tensor) -> Callable[[], None]:
+    optimizer = build_optimizer(model, lr=1e-4, weight_decay=0.05)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(images, mask).backward()
+        optimizer.step()
+
+    return step
+
+
+def encoder_step(model: FCMAE, images: Tensor, mask: Tensor) -> Callable[[], None]:
+    def step() -> None:
+        model.zero_grad()
+        model.encode(images, mask).square().mean().backward()
+
+    return step
+
+
+def compare(fast: Callable[[], None], slow: Callable[[], None], rounds: int) -> tuple[float, dict[str, float]]:
+    """Return the median ratio fast/slow, and the median milliseconds of both."""
+    times: list[tuple[float, float]] = []
+    for turn in range(rounds + 1):
+        pair = [_seconds(fast), _seconds(slow)] if turn % 2 else [_seconds(slow), _seconds(fast)][::-1]
+        if turn:  # the first turn warms up
+            times.append((pair[0], pair[1]))
+    ratio = statistics.median(a / b for a, b in times)
+    fast_ms, slow_ms = (round(1000 * statistics.median(column), 1) for column in zip(*times, strict=True))
+    return ratio, {"visible_only": fast_ms, "dense": slow_ms}
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

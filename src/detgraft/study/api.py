@@ -1,0 +1,188 @@
+"""The public functions of a study: ``run``, ``status``, ``report`` and ``init``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from detgraft.errors import ArgumentError, Location
+from detgraft.study.errors import StudyError
+from detgraft.study.executor import Engine, Event, LocalPool, Pool, describe, local_slots
+from detgraft.study.extras import require
+from detgraft.study.preflight import preflight
+from detgraft.study.ray_pool import RayPool
+from detgraft.study.report import Report, write_report
+from detgraft.study.spec import StudySpec, read_spec, spec_from_arguments
+from detgraft.study.store import Cell, State, StudyFolder
+from detgraft.study.template import TEMPLATE
+from detgraft.study.tracking import check_trackers, track
+
+RESUMES = ("continue", "restart")
+Study = str | Path | Mapping[str, str] | StudySpec
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a study stands.
+
+    Args:
+        name: Name of the study.
+        folder: Its folder.
+        states: Number of cells in each state.
+        failed: Sentence of each failed run by its label.
+        cells: Every cell with its state.
+    """
+
+    name: str
+    folder: Path
+    states: Mapping[str, int]
+    failed: Mapping[str, str]
+    cells: tuple[tuple[Cell, State], ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has a result."""
+        return all(state is State.DONE for _, state in self.cells)
+
+    def to_json(self) -> dict[str, object]:
+        """The status as plain JSON values."""
+        return {
+            "name": self.name,
+            "folder": str(self.folder),
+            "complete": self.complete,
+            "states": dict(self.states),
+            "failed": dict(self.failed),
+            "cells": [
+                {"arm": c.arm.name, "role": c.arm.role, "seed": c.seed, "state": s.value, **c.progress()}
+                for c, s in self.cells
+            ],
+        }
+
+
+def open_study(study: Study) -> StudySpec:
+    """A checked study from a file, from ``key=value`` arguments, or as it is.
+
+    Args:
+        study: Path of a study file, a mapping of arguments to their texts, or a study.
+
+    Raises:
+        StudyError: It is no valid study.
+    """
+    if isinstance(study, StudySpec):
+        return study
+    if isinstance(study, Mapping):
+        return spec_from_arguments(study)
+    return read_spec(study)
+
+
+def run(
+    study: Study,
+    *,
+    retry: bool = False,
+    resume: str = "continue",
+    extend: bool = False,
+    listen: Callable[[Event], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> Status:
+    """Run what is left of a study; calling it again goes on where it was broken off.
+
+    Args:
+        study: See :func:`open_study`.
+        retry: Also take up runs that failed before.
+        resume: ``continue`` takes broken-off runs up from their last complete epoch (they are marked, because
+            Ultralytics does not restore random state); ``restart`` starts them from scratch.
+        extend: Accept a study that has more seeds or arms than the one that the results were made with.
+        listen: Called with every event; by default each is put into words for ``say``.
+        say: Called with lines for a person.
+
+    Returns:
+        Where the study stands afterwards.
+
+    Raises:
+        StudyError: The study cannot be carried out; nothing was trained.
+        StudyBusyError: Another process runs it.
+        StudyChangedError: The results in its folder were made with another study.
+        KeyboardInterrupt: After Ctrl-C, with all children ended and everything up to the last epochs kept.
+    """
+    spec = open_study(study)
+    if resume not in RESUMES:
+        raise ArgumentError(f"resume: expected one of {', '.join(RESUMES)}, found {resume!r}.")
+    require("faster_coco_eval", "faster-coco-eval")
+    check_trackers(spec.track)
+    folder = StudyFolder(spec)
+    folder.check_unchanged(extend)
+    lock = folder.lock()
+    try:
+        folder.open(extend)
+        online = spec.init == "pretrained"
+        slots = local_slots(spec.workers, online)
+        preflight(folder, slots[0], say)
+        pool: Pool = RayPool(spec.address, spec.workers, online) if spec.executor == "ray" else LocalPool(slots)
+        tell = listen or (lambda event: say(describe(event)))
+        Engine(folder, pool, tell, lambda cell: track(folder, cell)).run(retry, resume == "restart")
+    except KeyboardInterrupt:
+        say("Stopped. Everything up to the last complete epoch of each run is kept; run the study again to go on.")
+        raise
+    finally:
+        lock.release()
+    return status(spec)
+
+
+def status(study: Study) -> Status:
+    """Where a study stands; reads only.
+
+    Args:
+        study: See :func:`open_study`.
+    """
+    spec = open_study(study)
+    folder = StudyFolder(spec)
+    cells = tuple((cell, cell.state()) for cell in folder.cells())
+    found = [state for _, state in cells]
+    return Status(
+        name=spec.name,
+        folder=folder.path,
+        states={state.value: found.count(state) for state in State},
+        failed={cell.label: cell.error() for cell, state in cells if state is State.FAILED},
+        cells=cells,
+    )
+
+
+def report(study: Study, out: Path | None = None, claims: Path | None = None) -> Report:
+    """Write the report of a study from the results that exist so far.
+
+    Args:
+        study: See :func:`open_study`.
+        out: Folder for ``report.html``, ``report.md``, ``results.csv`` and ``verdicts.json``; ``report`` in the
+            study's folder by default.
+        claims: Markdown file with what others published on the same data, shown beside the results.
+
+    Raises:
+        StudyError: There is no finished pair of runs to compare, or the results belong to another study.
+    """
+    spec = open_study(study)
+    folder = StudyFolder(spec)
+    folder.check_unchanged()
+    return write_report(folder, out or folder.path / "report", claims)
+
+
+def init(path: str | Path = "study.yaml", force: bool = False) -> Path:
+    """Write a commented study file.
+
+    Args:
+        path: Where to.
+        force: Overwrite what is there.
+
+    Raises:
+        StudyError: The file exists.
+    """
+    target = Path(path)
+    mode = "w" if force else "x"
+    try:
+        with target.open(mode, encoding="utf-8") as file:
+            file.write(TEMPLATE)
+    except FileExistsError as error:
+        raise StudyError("exists already; choose another name or use force.", Location(str(target))) from error
+    except OSError as error:
+        raise StudyError(f"cannot be written: {error.strerror or error}.", Location(str(target))) from error
+    return target

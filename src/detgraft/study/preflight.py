@@ -1,0 +1,174 @@
+"""Builds every arm once before anything is trained: ``python -m detgraft.study.preflight FOLDER``.
+
+Finds what would make a run fail hours later (a graft that does not build, a missing picture folder, a mistyped training
+argument), and measures what each arm costs while nothing else keeps the machine busy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from detgraft.errors import DetgraftError, Location, nearest
+from detgraft.study.cell import WATCH, end_with_parent, without_trackers
+from detgraft.study.config import CellConfig, config_of
+from detgraft.study.errors import StudyError
+from detgraft.study.files import read_json, write_json
+from detgraft.study.launch import PREFLIGHT, Slot, start, stop
+from detgraft.study.provenance import hardware, versions
+from detgraft.study.spec import StudySpec, digest_of
+from detgraft.study.store import StudyFolder
+from detgraft.study.terms import Arm
+
+Say = Callable[[str], None]
+
+
+def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] = PREFLIGHT) -> None:
+    """Build and price every arm in a child process.
+
+    Args:
+        folder: The study's folder, opened.
+        slot: Where the child runs.
+        say: Called with a line before each arm.
+        command: What to start; the working folder is added.
+
+    Raises:
+        StudyError: An arm does not build, or data or training arguments are wrong; lists all of them.
+    """
+    spec = folder.spec
+    work = folder.path / "arms"
+    work.mkdir(parents=True, exist_ok=True)
+    todo = [arm for arm in spec.arms if not _is_current(folder, arm)]
+    if not todo:
+        return
+    for arm in todo:
+        folder.arm_file(arm).unlink(missing_ok=True)
+    say(f"Checking {len(todo)} arm(s) before any training: {', '.join(arm.name for arm in todo)}")
+    request = {
+        "arms": [{"slug": arm.slug, "key": _key(spec, arm), "config": _config(spec, arm).to_json()} for arm in todo],
+        "project": str(folder.path / "data"),
+    }
+    write_json(work / "request.json", request)
+    process = start(command, work, slot)
+    try:
+        status = process.wait()
+    finally:
+        stop([process])
+    problems = [f"{arm.name}: {text}" for arm in todo if (text := _problem(folder, arm, status))]
+    if problems:
+        # The same cause (wrong data, say) stops every arm; it is told once.
+        texts = list(dict.fromkeys(problem.split(": ", 1)[1] for problem in problems))
+        lines = problems if len(texts) > 1 else texts
+        listing = "".join(f"\n  {line}" for line in lines)
+        raise StudyError(f"nothing was trained, because the study cannot be carried out:{listing}", _where(spec))
+
+
+def _where(spec: StudySpec) -> Location:
+    return Location(spec.source)
+
+
+def _config(spec: StudySpec, arm: Arm) -> CellConfig:
+    return config_of(spec, arm, 0, spec.resolve(spec.data))
+
+
+def _key(spec: StudySpec, arm: Arm) -> str:
+    """What an arm's price depends on, beside the machine."""
+    return digest_of([_config(spec, arm).digest(), versions()])
+
+
+def _is_current(folder: StudyFolder, arm: Arm) -> bool:
+    raw = read_json(folder.arm_file(arm))
+    return isinstance(raw, dict) and raw.get("key") == _key(folder.spec, arm) and not raw.get("error")
+
+
+def _problem(folder: StudyFolder, arm: Arm, status: int) -> str:
+    raw = read_json(folder.arm_file(arm))
+    if isinstance(raw, dict):
+        return str(raw.get("error") or "")
+    return f"the check ended with status {status} before it came to this arm; see {folder.path / 'arms' / 'log.txt'}"
+
+
+def check_folder(work: Path) -> None:
+    """The child's part: check every arm of ``request.json`` and write ``SLUG.json`` for each.
+
+    Args:
+        work: Folder with ``request.json``.
+    """
+    request = read_json(work / "request.json")
+    for item in request["arms"]:
+        raw = item["config"]
+        config = CellConfig(**{**raw, "plugins": tuple(raw["plugins"]), "track": tuple(raw["track"])})
+        content: dict[str, Any] = {"key": item["key"], "arm": config.arm, "error": None}
+        try:
+            content |= check_arm(config, request["project"])
+        except DetgraftError as error:
+            content["error"] = str(error)
+        except Exception as error:
+            # Anything else that stops a build must stop the study too, whatever raised it.
+            content["error"] = f"{type(error).__name__}: {error}"
+        write_json(work / f"{item['slug']}.json", content)
+
+
+def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
+    """Check data, training arguments and model of one arm, and price it.
+
+    Args:
+        config: Any run of the arm.
+        project: Folder for a data YAML that is derived from a folder.
+
+    Returns:
+        Plain JSON: ``data``, ``classes``, ``cost``, ``transferred``, ``hardware``, ``versions``.
+    """
+    import torch
+
+    import detgraft
+    from detgraft.study.cost import measure
+    from detgraft.study.training import new_model
+    from detgraft.upstream.data import prepare_data
+    from detgraft.upstream.models import argument_names, check_model_size
+
+    known = argument_names()[1]
+    for key in config.train:
+        if key not in known:
+            raise StudyError(f"train: there is no training argument {key!r}.{nearest(key, known)}")
+    data = str(prepare_data(config.data, "detect", project))
+    classes = class_count(data)
+    torch.manual_seed(0)
+    model, transferred = new_model(config)
+    check_model_size(model, int(config.train["imgsz"]))
+    built = detgraft.build(config.model, nc=classes)
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    return {
+        "data": data,
+        "classes": classes,
+        "cost": asdict(measure(built, int(config.train["imgsz"]), device)),
+        "transferred": transferred,
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def class_count(data: str) -> int:
+    """Number of classes of a data YAML, given by path or by a name that Ultralytics knows."""
+    from detgraft.datasets.folder import load_data_yaml
+    from detgraft.upstream.data import DATASETS_FOLDER
+
+    path = Path(data) if Path(data).is_file() else DATASETS_FOLDER / data
+    return len(load_data_yaml(path, needed=())["names"])
+
+
+def main() -> int:
+    """Check the study whose ``arms`` folder is the only argument."""
+    if os.environ.get(WATCH):
+        end_with_parent()
+    without_trackers()
+    check_folder(Path(sys.argv[1]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

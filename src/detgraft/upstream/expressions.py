@@ -1,0 +1,110 @@
+"""Turns a graft expression into a model description: base YAML in, composed rows out."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn import tasks
+
+from detgraft.catalog.registry import catalogue
+from detgraft.errors import DetgraftError, Location, PlanError, nearest
+from detgraft.plan.compose import compose, sections
+from detgraft.plan.expression import parse_expression
+from detgraft.upstream.capabilities import stock_module, stock_yamls
+from detgraft.upstream.load import load_yaml
+from detgraft.upstream.parse import plan_of
+from detgraft.upstream.portable import without_files
+from detgraft.upstream.resolve import locate, zoo_yamls
+
+PROBE_SIZE = 256
+"""Image size for finding strides: the smallest in which strides up to 64 leave more than one pixel."""
+
+RECORD = "detgraft"
+"""Key of a composed description under which it says how it came about; Ultralytics ignores it."""
+
+
+def compose_mapping(text: str) -> dict[str, Any]:
+    """Compose the model description of a graft expression.
+
+    Args:
+        text: The expression, with or without ``.yaml`` at its end.
+
+    Returns:
+        A mapping as Ultralytics reads it from a YAML, with ``scale`` and ``yaml_file``.
+
+    Raises:
+        PlanError: Grammar, unknown base, or grafts that do not fit.
+        CatalogError: Unknown graft.
+    """
+    expression = parse_expression(text)
+    where = Location(str(expression))
+    entries = [catalogue.get(term.name, where) for term in expression.grafts]
+    if locate(expression.base_yaml) is None:
+        known = [name.removesuffix(".yaml") for name in (*stock_yamls(), *zoo_yamls())]
+        raise PlanError(f"there is no base model '{expression.base}'.{nearest(expression.base, known)}", where)
+    base = load_yaml(expression.base_yaml)
+    plan = plan_of(base)
+    found = compose(expression, plan, _strides(base, str(expression)), entries, stock_parameters)
+    for note in found.notes:
+        tasks.LOGGER.info(f"{expression}: {note}")
+    record = {"expression": str(expression), "base": expression.base_yaml, "origins": found.origins}
+    return {**base, **sections(found), "yaml_file": f"{expression}.yaml", RECORD: record}
+
+
+@functools.lru_cache(maxsize=256)
+def stock_parameters(name: str) -> tuple[str, ...]:
+    """Return the names of a stock module's row arguments after the output channels, in order."""
+    module = stock_module(name)
+    if module is None:
+        return ()
+    names = [p for p in inspect.signature(module.__init__).parameters if p not in ("self", "c1", "c2")]
+    return tuple(names[1:] if names[:1] == ["n"] else names)
+
+
+def _strides(mapping: dict[str, Any], source: str) -> dict[int, int]:
+    """Find the stride of every layer of the base by running it on the meta device, which computes shapes only."""
+    base = without_files(copy.deepcopy(mapping))
+    channels = int(base.get("channels") or base.get("ch") or 3)
+    try:
+        with torch.device("meta"), _quiet():
+            layers, _ = tasks.parse_model(base, channels, verbose=False)
+            return _run(layers, torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))
+    except DetgraftError:
+        raise
+    except Exception as error:
+        raise PlanError(
+            f"the strides of the base model's layers cannot be found: {type(error).__name__}: {error}", Location(source)
+        ) from error
+
+
+def _run(layers: nn.Sequential, image: Tensor) -> dict[int, int]:
+    outputs: list[Any] = []
+    strides: dict[int, int] = {}
+    x: Any = image
+    for layer in list(layers)[:-1]:  # the head needs no stride and may not run on the meta device
+        source: Any = layer.f
+        if source != -1:
+            x = outputs[source] if isinstance(source, int) else [x if j == -1 else outputs[j] for j in source]
+        x = layer(x)
+        outputs.append(x)
+        if isinstance(x, Tensor) and x.ndim == 4:
+            strides[int(layer.i)] = round(PROBE_SIZE / x.shape[-1])
+    return strides
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the stock parser's warning about an assumed scale from appearing once for the base and once for real."""
+    level = tasks.LOGGER.level
+    tasks.LOGGER.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        tasks.LOGGER.setLevel(level)

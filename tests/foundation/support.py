@@ -1,0 +1,169 @@
+"""What the foundation tests share: the six systems, fresh processes, and looking at what was built."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NC = 3  # classes of the made set
+
+
+@dataclass(frozen=True)
+class System:
+    """One of the tutorials' systems.
+
+    Args:
+        key: Short name.
+        zoo: Its ready YAML, with scale letter.
+        graft: The YAML name of its graft.
+        stock: The stock model that it is grafted onto.
+    """
+
+    key: str
+    zoo: str
+    graft: str
+    stock: str = "yolo11n.yaml"
+
+    @property
+    def is_rtdetr(self) -> bool:
+        return self.key == "rtdetr"
+
+    @property
+    def imgsz(self) -> int:
+        """A small size to train at; RT-DETR picks 300 of its features' pixels, which a smaller picture lacks."""
+        return 128 if self.is_rtdetr else 64
+
+
+SYSTEMS = (
+    System("convnextv2", "yolo11n-convnextv2.yaml", "convnextv2_atto"),
+    System("repvit", "yolo11n-repvit.yaml", "repvit_m0_6"),
+    System("carafe", "yolo11n-carafe.yaml", "CARAFE"),
+    System("dynamicconv", "yolo11n-dynamicconv.yaml", "DynamicConv"),
+    System("c3k2_dynamicconv", "yolo11n-c3k2-dynamicconv.yaml", "C3k2_DynamicConv"),
+    System("rtdetr", "rtdetr-l-convnextv2.yaml", "convnextv2_atto", "rtdetr-l.yaml"),
+)
+BY_KEY = {system.key: system for system in SYSTEMS}
+KEYS = tuple(BY_KEY)
+
+
+def run_python(
+    code: str, *words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: int = 600
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a new process, as the user would: nothing of this test session is imported there."""
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", **(env or {})}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=cwd,
+        env=environment,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+
+
+def answer(process: subprocess.CompletedProcess[str]) -> Any:
+    """Return the JSON on the last line of a process's output; fail with its errors when there is none."""
+    lines = process.stdout.strip().splitlines()
+    assert process.returncode == 0, f"{process.stdout[-2000:]}\n{process.stderr[-4000:]}"
+    assert lines, process.stderr[-4000:]
+    return json.loads(lines[-1])
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder below ``folder`` with size and time of change, to see whether anything was written."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Go through all tensors of a nested output."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from tensors_in(entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from tensors_in(entry)
+
+
+def main_output(model: nn.Module, x: Tensor) -> Tensor:
+    """The predictions of a model in evaluation mode."""
+    with torch.no_grad():
+        return next(tensors_in(model(x)))
+
+
+@contextmanager
+def ultralytics_log() -> Iterator[list[str]]:
+    """Collect what Ultralytics logs."""
+    from ultralytics.utils import LOGGER
+
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    collector, level = Collector(), LOGGER.level
+    LOGGER.addHandler(collector)
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        LOGGER.removeHandler(collector)
+        LOGGER.setLevel(level)
+
+
+def batch_of(pictures: int, size: int, boxes: int = 4) -> dict[str, Tensor]:
+    """A training batch as Ultralytics' loaders make it, with random pictures and boxes."""
+    random = torch.Generator().manual_seed(5)
+    count = pictures * boxes
+    centre = 0.3 + 0.4 * torch.rand(count, 2, generator=random)
+    extent = 0.2 + 0.3 * torch.rand(count, 2, generator=random)
+    return {
+        "img": torch.rand(pictures, 3, size, size, generator=random),
+        "batch_idx": torch.arange(pictures).repeat_interleave(boxes).float(),
+        "cls": torch.arange(count).remainder(NC).float()[:, None],
+        "bboxes": torch.cat((centre, extent), 1),
+    }
+
+
+def randomise_norms(model: nn.Module) -> None:
+    """Give every batch norm statistics and weights as after a training, so that folding them has work to do."""
+    random = torch.Generator().manual_seed(3)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            size = module.num_features
+            module.running_mean.copy_(0.1 * torch.randn(size, generator=random))
+            module.running_var.copy_(0.5 + torch.rand(size, generator=random))
+            module.weight.data.copy_(0.5 + torch.rand(size, generator=random))
+            module.bias.data.copy_(0.1 * torch.randn(size, generator=random))
+
+
+def changed_row(text: str, old: str, new: str) -> tuple[str, int]:
+    """Replace one row of a YAML's text; return the new text and the row's 1-based line."""
+    lines = text.splitlines()
+    number = next(index for index, line in enumerate(lines) if old in line)
+    lines[number] = lines[number].replace(old, new)
+    return "\n".join(lines) + "\n", number + 1
+
+
+def words_of(message: str, wanted: Sequence[str]) -> list[str]:
+    """The wanted words that a message lacks."""
+    return [word for word in wanted if word not in message]
