@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ class Run:
 
     @property
     def last(self) -> Path:
-        return self.folder / "weights" / "last.pt"
+        """The checkpoint of the interruption."""
+        return self.folder / "interrupted.pt"
 
     @property
     def best(self) -> Path:
@@ -91,6 +93,7 @@ def interrupted(made_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
             with pytest.raises(Interrupted):
                 model.train(data=str(made_set), epochs=2, project=str(folder), name="run", imgsz=system.imgsz, **TINY)
             runs[key] = Run(system, folder / "run")
+            shutil.copy(folder / "run" / "weights" / "last.pt", runs[key].last)  # resuming goes on writing last.pt
         return runs[key]
 
     return train

@@ -110,6 +110,22 @@ def main_output(model: nn.Module, x: Tensor) -> Tensor:
 
 
 @contextmanager
+def sizes_seen() -> Iterator[set[tuple[int, int]]]:
+    """Collect height and width of every batch that a whole Ultralytics model is given."""
+    sizes: set[tuple[int, int]] = set()
+
+    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if hasattr(module, "yaml") and inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim == 4:
+            sizes.add((inputs[0].shape[-2], inputs[0].shape[-1]))
+
+    handle = nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        yield sizes
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def ultralytics_log() -> Iterator[list[str]]:
     """Collect what Ultralytics logs."""
     from ultralytics.utils import LOGGER

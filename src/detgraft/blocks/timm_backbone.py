@@ -305,7 +305,7 @@ def _why_unusable(name: str, c1: int, arguments: str, reductions: tuple[int, ...
         return net, [tuple(feature.shape) for feature in net(torch.zeros(1, c1, height, width))]
 
     try:
-        net, shapes = _weightless(shapes_of_a_picture)
+        net, shapes = _weightless(shapes_of_a_picture, trust_errors=False)
     except (AssertionError, RuntimeError, ValueError) as error:
         bound = " (it is bound to one input size)" if _bound_to_one_size(name) else ""
         detail = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -329,14 +329,20 @@ def _build_net(name: str, c1: int, arguments: str, plan: _Plan) -> nn.Module:
     return net
 
 
-def _weightless(build: Callable[[], T]) -> T:
-    """Run on the meta device; where a model (in older timm) needs numbers to be built, with real but unseen ones."""
+def _weightless(build: Callable[[], T], trust_errors: bool = True) -> T:
+    """Run on the meta device, or, where that cannot work, with real weights that leave no trace.
+
+    Args:
+        build: What to run.
+        trust_errors: Only a missing number (older timm asks for some while building) is a reason to run again; otherwise
+            every failure is, because some operators fail on the meta device alone.
+    """
     with torch.no_grad():
         try:
             with torch.device("meta"):
                 return build()
-        except (NotImplementedError, RuntimeError) as error:
-            if not _lacks_numbers(error):
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if trust_errors and not _lacks_numbers(error):
                 raise
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             return build()

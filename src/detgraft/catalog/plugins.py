@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from detgraft.catalog.registry import catalogue
+from detgraft.catalog.spec import Graft
 from detgraft.errors import CatalogError, DetgraftError, Location
 
 PACKAGE = "detgraft.plugins"
@@ -92,7 +93,7 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _forget(known: set[object]) -> None:
+def _forget(known: set[Graft]) -> None:
     """Take out what a failing plug-in had registered."""
     for entry in list(catalogue):
         if entry not in known:

@@ -8,6 +8,7 @@ from typing import Any
 
 from detgraft.catalog.builtin import BUILTIN
 from detgraft.catalog.spec import CHANNEL_RULES, REPEAT_RULES, ChannelRule, Graft, RepeatRule
+from detgraft.catalog.wider import WIDER
 from detgraft.errors import CatalogError, Location, nearest
 
 TIMM_PREFIX = "timm/"
@@ -102,7 +103,7 @@ def timm_entry(name: str) -> Graft:
     )
 
 
-catalogue = Catalogue(BUILTIN)
+catalogue = Catalogue((*BUILTIN, *WIDER))
 
 
 def list_grafts(pattern: str = "*") -> list[Graft]:

@@ -12,11 +12,12 @@ from detgraft.errors import PlanError, nearest
 from detgraft.plan.document import Document
 
 # The activation classes of torch.nn, listed so that this room needs no torch; a test compares them with torch itself.
-ACTIVATIONS = frozenset(
+_NAMES = (
     "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid LogSoftmax Mish PReLU ReLU ReLU6 "
     "RReLU SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh Tanhshrink Threshold "
-    "Identity".split()
+    "Identity"
 )
+ACTIVATIONS = frozenset(_NAMES.split())
 
 
 def check_activation(document: Document) -> str | None:

@@ -164,13 +164,14 @@ class _Composer:
         rows = list(range(count))
         deepest = PYRAMID_STRIDES[-1]
         while rows and (
-            self.base.rows[rows[-1]].module in CONTEXT
-            or self.strides.get(self.base.rows[rows[-1]].index, 0) > deepest
+            self.base.rows[rows[-1]].module in CONTEXT or self.strides.get(self.base.rows[rows[-1]].index, 0) > deepest
         ):
             rows.pop()
         while len(rows) < count and self.base.rows[len(rows)].module in SAME_CHANNELS:
             row = self.base.rows[len(rows)]
-            self.outcome.notes.append(f"layer {row.index} ({row.module}) goes with the backbone, whose channels it needs")
+            self.outcome.notes.append(
+                f"layer {row.index} ({row.module}) goes with the backbone, whose channels it needs"
+            )
             rows.append(len(rows))
         return rows
 
@@ -260,7 +261,9 @@ class _Composer:
     def _insert(self, term: GraftTerm, entry: Graft, rows: list[int]) -> None:
         """Put a graft behind a row; whatever read the row reads the graft then."""
         for node in [self._node_of(row) for row in rows]:
-            graft = Node(node.section, entry.name, self._arguments(entry, {}, term), 1, [(node, 0)], False, touched=True)
+            graft = Node(
+                node.section, entry.name, self._arguments(entry, {}, term), 1, [(node, 0)], False, touched=True
+            )
             for other in self.nodes:
                 other.sources = [(graft, 0) if s is not None and s[0] is node else s for s in other.sources]
             self.nodes.insert(self.nodes.index(node) + 1, graft)

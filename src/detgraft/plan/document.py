@@ -89,7 +89,7 @@ def parse_document(text: str, source: str) -> Document:
     except (ValueError, OverflowError, RecursionError, TypeError) as error:
         raise PlanError(f"is not valid YAML: {error}", Location(source)) from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
     if not isinstance(mapping, dict):
         found = "nothing" if mapping is None else type(mapping).__name__
         raise PlanError(f"expected a mapping with 'backbone' and 'head', found {found}", Location(source, 1))

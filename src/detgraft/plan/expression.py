@@ -135,7 +135,9 @@ class _Parser:
             number = int(found.group(2)) if found.group(2) else None
             if section not in SECTIONS:
                 hint = nearest(section, SECTIONS)
-                raise self.error(f"a site is 'backbone' or 'head', with a row number if wanted; found '{section}'.{hint}")
+                raise self.error(
+                    f"a site is 'backbone' or 'head', with a row number if wanted; found '{section}'.{hint}"
+                )
         return GraftTerm(name, section, number, self.pairs() if self.take("(") else {})
 
     def pairs(self) -> dict[str, Any]:

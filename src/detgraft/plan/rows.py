@@ -117,8 +117,10 @@ def make_plan(document: Document, is_pyramid: Callable[[str], bool]) -> Plan:
         entries = mapping.get(section)
         if not isinstance(entries, list) or (section == "backbone" and not entries):
             found = "nothing" if entries is None else type(entries).__name__
-            raise PlanError(f"'{section}:' must be a list of rows [from, repeats, module, args], found {found}",
-                            document.at(section))
+            raise PlanError(
+                f"'{section}:' must be a list of rows [from, repeats, module, args], found {found}",
+                document.at(section),
+            )
         lines = document.row_lines.get(section, ())
         for number, entry in enumerate(entries):
             location = Location(document.source, lines[number] if number < len(lines) else None, index)
@@ -130,9 +132,7 @@ def make_plan(document: Document, is_pyramid: Callable[[str], bool]) -> Plan:
             index += row.span
             if len(rows) > MAX_ROWS:
                 raise PlanError(f"more than {MAX_ROWS} rows; the largest stock model has 50", location)
-    return Plan(
-        document.source, tuple(rows), _scaling(document), _class_count(document), check_activation(document)
-    )
+    return Plan(document.source, tuple(rows), _scaling(document), _class_count(document), check_activation(document))
 
 
 def _make_row(entry: object, index: int, section: str, location: Location, list_layers: set[int]) -> Row:
@@ -157,6 +157,7 @@ def _sources(
     if not entries:
         raise PlanError("'from' names no layer", location)
     absolute: list[int] = []
+    relative: list[int] = []
     for entry in entries:
         if isinstance(entry, bool) or not isinstance(entry, int):
             raise PlanError(f"'from' must be a layer index or a list of them, found {written!r:.80}", location)
@@ -172,9 +173,8 @@ def _sources(
                 location,
             )
         absolute.append(source)
-    if isinstance(written, (list, tuple)):
-        return tuple(absolute), tuple(entries)
-    return tuple(absolute), entries[0]
+        relative.append(entry)
+    return tuple(absolute), tuple(relative) if isinstance(written, (list, tuple)) else relative[0]
 
 
 def _as_pyramid(row: Row) -> Row:
@@ -194,17 +194,20 @@ def _scaling(document: Document) -> Scaling:
         depth, width = (_number(document, key, mapping.get(key, 1.0)) for key in ("depth_multiple", "width_multiple"))
         return Scaling("", depth, width)
     if not isinstance(scales, dict):
-        raise PlanError(f"'scales:' must map a letter to [depth, width, max_channels], found {scales!r:.80}",
-                        document.at("scales"))
+        raise PlanError(
+            f"'scales:' must map a letter to [depth, width, max_channels], found {scales!r:.80}", document.at("scales")
+        )
     name = mapping.get("scale") or next(iter(scales))
     if name not in scales:
         known = [str(key) for key in scales]
-        raise PlanError(f"has no scale '{name}'; it has {', '.join(known)}.{nearest(str(name), known)}",
-                        document.at("scales"))
+        raise PlanError(
+            f"has no scale '{name}'; it has {', '.join(known)}.{nearest(str(name), known)}", document.at("scales")
+        )
     entry = scales[name]
     if not isinstance(entry, (list, tuple)) or len(entry) != 3:
-        raise PlanError(f"scale '{name}' must be [depth, width, max_channels], found {entry!r:.80}",
-                        document.at("scales"))
+        raise PlanError(
+            f"scale '{name}' must be [depth, width, max_channels], found {entry!r:.80}", document.at("scales")
+        )
     depth, width, max_channels = (_number(document, "scales", value) for value in entry)
     return Scaling(str(name), depth, width, max_channels)
 

@@ -7,8 +7,6 @@ that timm itself and everything built on it can read them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import timm
 from torch import Tensor
 
@@ -65,21 +63,6 @@ def timm_state_dict(backbone: TimmBackbone) -> dict[str, Tensor]:
             raise CatalogError(f"{backbone.name}: its tensor '{key}' has no name in timm's whole model")
         state[names[key]] = value.detach().cpu().contiguous()
     return state
-
-
-def load_timm_state(backbone: TimmBackbone, state: Mapping[str, Tensor]) -> None:
-    """Put tensors in timm's layout into the backbone; every tensor of the backbone must be there.
-
-    Raises:
-        CatalogError: If a tensor is missing or one of them has no place in the backbone.
-    """
-    names = _full_names(full_state_keys(backbone.name, backbone.c1, backbone.model_args))
-    own = backbone.net.state_dict()
-    wanted = {key: names.get(key, key) for key in own}
-    missing = [full for full in wanted.values() if full not in state]
-    if missing:
-        raise CatalogError(f"{backbone.name}: the weights lack {len(missing)} tensors, first '{missing[0]}'")
-    backbone.net.load_state_dict({key: state[full] for key, full in wanted.items()})
 
 
 def _full_names(full_keys: set[str]) -> dict[str, str]:

@@ -54,7 +54,9 @@ class MaskedEncoder(nn.Module):
         self.backbone = backbone
         self._seen = Visibility()
         if backbone.reductions[-1] != PATCH:
-            raise CatalogError(f"{backbone.name}: the last stage has stride {backbone.reductions[-1]}, expected {PATCH}")
+            raise CatalogError(
+                f"{backbone.name}: the last stage has stride {backbone.reductions[-1]}, expected {PATCH}"
+            )
         for name, module, rule in list(_rules_of(backbone)):
             setattr(module, _FORWARD, partial(_apply, rule, module, self._seen, name))
         with self._shown_by_name():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from detgraft.study.coco import coco_metrics
 from detgraft.study.config import CellConfig
-from detgraft.study.detections import Detections, Truth, bootstrap, match, save_detections
+from detgraft.study.detections import Array, Detections, Truth, bootstrap, match, save_detections
 from detgraft.study.files import write_atomic
 from detgraft.study.result import SplitMetrics
 from detgraft.study.training import device_name
@@ -61,54 +61,59 @@ def evaluate(config: CellConfig, folder: Path) -> dict[str, SplitMetrics]:
         validator = seen[-1]
         if split == "val" and config.split != "val" and validator.data.get("test"):
             splits.append("test")
-        truth = truth_of(validator)
-        detections = predict(str(folder / "best.pt"), truth, int(config.train["imgsz"]))
+        rows = sorted(validator.dataloader.dataset.labels, key=lambda row: str(row["im_file"]))
+        files = [str(row["im_file"]) for row in rows]
+        detections, sizes_I2 = predict(str(folder / "best.pt"), files, int(config.train["imgsz"]))
+        truth = truth_of(rows, sizes_I2, validator.data["names"])
         own = {key: _number(value) for key, value in figures.results_dict.items()}
         found[split] = measure(config, folder, split, truth, detections, own)
     return found
 
 
-def truth_of(validator: Any) -> Truth:
+def truth_of(rows: Sequence[Mapping[str, Any]], sizes_I2: Array, names: Mapping[int, str]) -> Truth:
     """The labels that Ultralytics validates on, with unreadable pictures and doubled labels already left out.
 
     Args:
-        validator: Ultralytics' validator after a validation.
+        rows: The labels of Ultralytics' validation data set: ``im_file``, ``cls``, and ``bboxes`` as centre, width and
+            height in shares of the picture.
+        sizes_I2: Height and width of each picture in pixels.
+        names: Class names by index.
     """
-    rows = sorted(validator.dataloader.dataset.labels, key=lambda row: str(row["im_file"]))
-    sizes = np.array([row["shape"] for row in rows], dtype=np.int64).reshape(-1, 2)
-    boxes, classes, pictures = [], [], []
+    boxes, classes, pictures = [np.zeros((0, 4))], [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for i, row in enumerate(rows):
-        count = len(row["cls"])
         centre = np.asarray(row["bboxes"], dtype=np.float64).reshape(-1, 4)
         corners = np.concatenate([centre[:, :2] - centre[:, 2:] / 2, centre[:, :2] + centre[:, 2:] / 2], axis=1)
-        boxes.append(corners * np.tile(sizes[i, ::-1], 2))
+        boxes.append(corners * np.tile(sizes_I2[i, ::-1], 2))
         classes.append(np.asarray(row["cls"]).reshape(-1).astype(np.int64))
-        pictures.append(np.full(count, i, dtype=np.int64))
-    names = validator.data["names"]
+        pictures.append(np.full(len(centre), i, dtype=np.int64))
     return Truth(
         files=tuple(str(row["im_file"]) for row in rows),
-        sizes_I2=sizes,
-        boxes_G4=np.concatenate([np.zeros((0, 4)), *boxes]),
-        classes_G=np.concatenate([np.zeros(0, dtype=np.int64), *classes]),
-        picture_G=np.concatenate([np.zeros(0, dtype=np.int64), *pictures]),
+        sizes_I2=sizes_I2,
+        boxes_G4=np.concatenate(boxes),
+        classes_G=np.concatenate(classes),
+        picture_G=np.concatenate(pictures),
         names=tuple(str(names[k]) for k in sorted(names)),
     )
 
 
-def predict(weights: str, truth: Truth, imgsz: int) -> Detections:
-    """Run a checkpoint over the pictures of a split, one at a time so that no picture's padding depends on another.
+def predict(weights: str, files: Sequence[str], imgsz: int) -> tuple[Detections, Array]:
+    """Run a checkpoint over pictures, one at a time so that no picture's padding depends on another.
 
     Args:
         weights: The checkpoint.
-        truth: Gives the pictures.
+        files: The pictures.
         imgsz: Side in pixels.
+
+    Returns:
+        The detections, and height and width of each picture in pixels, shape (I, 2).
     """
     import detgraft
 
     model = detgraft.YOLO(weights)
-    boxes, scores, classes, pictures = [np.zeros((0, 4))], [np.zeros(0)], [np.zeros(0, dtype=int)], [np.zeros(0, int)]
+    parts: list[list[Array]] = [[np.zeros((0, 4))], [np.zeros(0)], [np.zeros(0, int)], [np.zeros(0, int)]]
+    sizes = []
     results: Iterator[Any] = model.predict(
-        list(truth.files),
+        list(files),
         stream=True,
         batch=1,
         conf=LOWEST,
@@ -121,11 +126,14 @@ def predict(weights: str, truth: Truth, imgsz: int) -> Detections:
     )
     for i, result in enumerate(results):
         raw = result.boxes
-        boxes.append(raw.xyxy.cpu().numpy().astype(np.float64).reshape(-1, 4))
-        scores.append(raw.conf.cpu().numpy().astype(np.float64).reshape(-1))
-        classes.append(raw.cls.cpu().numpy().astype(int).reshape(-1))
-        pictures.append(np.full(len(raw), i))
-    return Detections(*(np.concatenate(parts) for parts in (boxes, scores, classes, pictures)))
+        values = (raw.xyxy.reshape(-1, 4), raw.conf.reshape(-1), raw.cls.reshape(-1))
+        arrays = [value.cpu().numpy().astype(np.float64) for value in values]
+        for part, array in zip(parts, [*arrays, np.full(len(raw), i)], strict=True):
+            part.append(array)
+        sizes.append(result.orig_shape)
+    boxes, scores, classes, pictures = (np.concatenate(part) for part in parts)
+    found = Detections(boxes, scores, classes.astype(int), pictures.astype(int))
+    return found, np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
 
 def measure(

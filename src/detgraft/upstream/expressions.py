@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from detgraft.upstream.capabilities import stock_module, stock_yamls
 from detgraft.upstream.load import load_yaml
 from detgraft.upstream.parse import plan_of
 from detgraft.upstream.portable import without_files
+from detgraft.upstream.quiet import quiet
 from detgraft.upstream.resolve import locate, zoo_yamls
 
 PROBE_SIZE = 256
@@ -73,7 +72,8 @@ def _strides(mapping: dict[str, Any], source: str) -> dict[int, int]:
     base = without_files(copy.deepcopy(mapping))
     channels = int(base.get("channels") or base.get("ch") or 3)
     try:
-        with torch.device("meta"), _quiet():
+        # Quiet: the stock parser's warning about an assumed scale would appear once for the base and once for real.
+        with torch.device("meta"), quiet():
             layers, _ = tasks.parse_model(base, channels, verbose=False)
             return _run(layers, torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))
     except DetgraftError:
@@ -88,23 +88,12 @@ def _run(layers: nn.Sequential, image: Tensor) -> dict[int, int]:
     outputs: list[Any] = []
     strides: dict[int, int] = {}
     x: Any = image
-    for layer in list(layers)[:-1]:  # the head needs no stride and may not run on the meta device
+    for index, layer in enumerate(list(layers)[:-1]):  # the head needs no stride and may not run on the meta device
         source: Any = layer.f
         if source != -1:
             x = outputs[source] if isinstance(source, int) else [x if j == -1 else outputs[j] for j in source]
         x = layer(x)
         outputs.append(x)
         if isinstance(x, Tensor) and x.ndim == 4:
-            strides[int(layer.i)] = round(PROBE_SIZE / x.shape[-1])
+            strides[index] = round(PROBE_SIZE / x.shape[-1])
     return strides
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the stock parser's warning about an assumed scale from appearing once for the base and once for real."""
-    level = tasks.LOGGER.level
-    tasks.LOGGER.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        tasks.LOGGER.setLevel(level)

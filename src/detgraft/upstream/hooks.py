@@ -121,7 +121,7 @@ def _yaml_model_load(original: Any) -> Callable[..., Any]:
 
 
 def _after_init(original: Any) -> Callable[..., Any]:
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         mapping = getattr(self, "yaml", None)
         if isinstance(mapping, dict) and names_grafts(mapping):
@@ -153,11 +153,15 @@ def _load(original: Any) -> Callable[..., Any]:
 
 def _forward(original: Any) -> Callable[..., Any]:
     def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_grafted(self) and isinstance(x, torch.Tensor) and x.ndim == 4 and not torch.jit.is_tracing():
+        if is_grafted(self) and isinstance(x, torch.Tensor) and x.ndim == 4 and not _tracing():
             check_size(tuple(x.shape[-2:]), _largest_stride(self))
         return original(self, x, *args, **kwargs)
 
     return forward
+
+
+def _tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call, attr-defined]
 
 
 def _largest_stride(model: nn.Module) -> int:

@@ -291,7 +291,8 @@ def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
     missing = [stride for stride in PYRAMID_STRIDES[1:] if stride not in reductions]
     if missing or len(backbone.channels) != len(reductions):
         raise CatalogError(
-            f"'{entry.name}' gives features at strides {', '.join(map(str, reductions))}; a detector needs 8, 16 and 32",
+            f"'{entry.name}' gives features at strides {', '.join(map(str, reductions))}; "
+            "a detector needs 8, 16 and 32",
             row.location,
         )
     if weights is not None:

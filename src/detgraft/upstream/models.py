@@ -16,6 +16,7 @@ from detgraft.errors import ArgumentError, Location, PlanError, WeightsError
 from detgraft.plan.expression import is_expression
 from detgraft.upstream import hooks
 from detgraft.upstream.data import prepare_data
+from detgraft.upstream.resolve import locate, zoo_yamls
 from detgraft.upstream.transfer import report_of
 from detgraft.weights.transfer import TransferReport
 
@@ -52,7 +53,9 @@ class _Grafting:
             ArgumentError: This model comes from a checkpoint and has its weights already.
         """
         if not str(self.overrides.get("model", "")).lower().endswith((".yaml", ".yml")):
-            raise ArgumentError("transfer= fills a model made from an expression or a YAML; a checkpoint has its weights")
+            raise ArgumentError(
+                "transfer= fills a model made from an expression or a YAML; a checkpoint has its weights"
+            )
         if not Path(weights).is_file() and Path(weights).name != str(weights):
             raise WeightsError("there is no such checkpoint", Location(str(weights)))
         source = ultralytics.YOLO(str(weights)).model
@@ -136,8 +139,8 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
         load_plugins(plugins)
         name = model_file(model)
         if name.lower().endswith((".yaml", ".yml")) and _names_rtdetr_head(name):
-            self.__class__ = RTDETR  # type: ignore[assignment]
-            RTDETR.__init__(self, name)  # type: ignore[arg-type]
+            self.__class__ = RTDETR
+            RTDETR.__init__(self, name)
         else:
             super().__init__(name, task=task, verbose=verbose)
             if _has_rtdetr_head(self.model) and not isinstance(self, ultralytics.RTDETR):
@@ -146,11 +149,20 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
             self.transfer(transfer, transfer_min)
 
 
-def model_file(model: str | Path) -> str:
-    """Return a model's name as Ultralytics wants it: a graft expression gets the ending of a YAML."""
+def model_file(model: str | Path, *, stock: bool = False) -> str:
+    """Return a model's name as Ultralytics wants it: an expression or a zoo name gets the ending of a YAML.
+
+    Args:
+        model: What the user gave.
+        stock: Take a bare stock name (``yolo11n``) for its YAML too; otherwise it means its checkpoint, as upstream.
+    """
     name = str(model).strip()
-    ending = name.lower().endswith((".yaml", ".yml"))
-    return f"{name}.yaml" if is_expression(name) and not ending else name
+    if name.lower().endswith((".yaml", ".yml")):
+        return name
+    if is_expression(name):
+        return f"{name}.yaml"
+    found = None if Path(name).suffix else locate(f"{name}.yaml")
+    return f"{name}.yaml" if found is not None and (stock or found in zoo_yamls().values()) else name
 
 
 def _names_rtdetr_head(name: str) -> bool:
@@ -174,7 +186,7 @@ def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3
     Raises:
         DetgraftError: The description cannot be built.
     """
-    mapping = dict(model) if isinstance(model, dict) else tasks.yaml_model_load(model_file(model))
+    mapping = dict(model) if isinstance(model, dict) else tasks.yaml_model_load(model_file(model, stock=True))
     kind = _model_class(mapping)
     built: nn.Module = kind(mapping, ch=ch, nc=nc, verbose=verbose)
     return built

@@ -10,7 +10,6 @@ import contextlib
 import re
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -32,7 +31,8 @@ def names_grafts(mapping: dict[str, Any]) -> bool:
     """Say whether any row of a model description names a graft."""
     rows = [*(mapping.get("backbone") or ()), *(mapping.get("head") or ())]
     return any(
-        isinstance(row, (list, tuple)) and len(row) == 4 and isinstance(row[2], str) and is_graft(row[2]) for row in rows
+        isinstance(row, (list, tuple)) and len(row) == 4 and isinstance(row[2], str) and is_graft(row[2])
+        for row in rows
     )
 
 
@@ -115,7 +115,7 @@ class _Build:
         with _default_activation_kept():
             layers, save = self._call(lowered, names, verbose)
         for index, recipe in lowered.recipes.items():
-            layers[index].type = recipe.name
+            setattr(layers[index], "type", recipe.name)  # noqa: B010 - nn.Module declares `type` as a method
         return layers, save
 
     def channels_of(self, row: Row) -> tuple[int, ...]:
@@ -209,7 +209,8 @@ class _BuildLog:
             index = int(found.group(1))
             written = self._lowered.rows[index][0]
             count = sum(p.numel() for p in recipe.module.parameters())
-            message = f"{index:>3}{written!s:>20}{recipe.repeats:>3}{count:10.0f}  {recipe.name:<45}{recipe.shown(recipe.given)!s:<30}"
+            line = f"{index:>3}{written!s:>20}{recipe.repeats:>3}{count:10.0f}  {recipe.name:<45}"
+            message = f"{line}{recipe.shown(recipe.given)!s:<30}"
         self._logger.info(message, *args, **kwargs)
 
 

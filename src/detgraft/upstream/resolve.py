@@ -1,4 +1,4 @@
-"""Finds the file behind a model name: a path, a stock YAML, or a ready YAML of the zoo, with or without scale letter."""
+"""Finds the file behind a model name: a path, a stock YAML, or one of the zoo; with or without scale letter."""
 
 from __future__ import annotations
 
