@@ -59,7 +59,7 @@ def training_step(model: FCMAE, images: Tensor, mask: Tensor) -> Callable[[], No
 
     def step() -> None:
         optimizer.zero_grad()
-        model(images, mask).backward()
+        torch.autograd.backward(model(images, mask))
         optimizer.step()
 
     return step
@@ -68,7 +68,7 @@ def training_step(model: FCMAE, images: Tensor, mask: Tensor) -> Callable[[], No
 def encoder_step(model: FCMAE, images: Tensor, mask: Tensor) -> Callable[[], None]:
     def step() -> None:
         model.zero_grad()
-        model.encode(images, mask).square().mean().backward()
+        torch.autograd.backward(model.encode(images, mask).square().mean())
 
     return step
 

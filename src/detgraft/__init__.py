@@ -46,11 +46,13 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
 
 
-def _install_hooks() -> None:
+def _call_hooks(name: str) -> None:
     # When one of our own modules is what imports Ultralytics, it is not complete yet; it installs the hooks at its end.
-    ours = [module for name, module in sys.modules.items() if name.startswith("detgraft.upstream.")]
+    ours = [module for module_name, module in sys.modules.items() if module_name.startswith("detgraft.upstream.")]
     if not any(getattr(module.__spec__, "_initializing", False) for module in ours):
-        importlib.import_module("detgraft.upstream.hooks").install()
+        getattr(importlib.import_module("detgraft.upstream.hooks"), name)()
 
 
-after_import("ultralytics.nn.tasks", _install_hooks)
+# Two steps, since `from ultralytics import YOLO` completes the first module while the second one is half imported.
+after_import("ultralytics.nn.tasks", lambda: _call_hooks("install"))
+after_import("ultralytics.engine.model", lambda: _call_hooks("install_in_engine"))

@@ -334,8 +334,8 @@ def _weightless(build: Callable[[], T], trust_errors: bool = True) -> T:
 
     Args:
         build: What to run.
-        trust_errors: Only a missing number (older timm asks for some while building) is a reason to run again; otherwise
-            every failure is, because some operators fail on the meta device alone.
+        trust_errors: Run again only for want of numbers, which older timm needs while building; otherwise after any
+            failure, because some operators fail on the meta device alone.
     """
     with torch.no_grad():
         try:

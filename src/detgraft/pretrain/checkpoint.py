@@ -16,7 +16,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from detgraft import __version__
 from detgraft.blocks.timm_backbone import TimmBackbone
@@ -152,8 +152,13 @@ def export_encoder(path: Path, backbone: TimmBackbone, settings: Settings, progr
         "licence": _LICENCE,
         **{f"version_{name}": version for name, version in _versions().items()},
     }
-    state = timm_state_dict(backbone)
-    write_atomically(path, lambda part: save_file(state, part, metadata))
+    # Not save_file: that makes files which only their owner may read.
+    content = save(timm_state_dict(backbone), metadata)
+    write_atomically(path, lambda part: _write_bytes(part, content))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _versions() -> dict[str, str]:

@@ -115,7 +115,7 @@ class FCMAE(nn.Module):
     def _encode_tokens(self, images_BCHW: Tensor, mask_BL: Tensor, visible_BV: Tensor) -> Tensor:
         if self.visible_only:
             return visible_tokens(self.encoder.backbone, images_BCHW, visible_BV)
-        features_BLC = self.encoder(images_BCHW, mask_BL).flatten(2).transpose(1, 2)
+        features_BLC: Tensor = self.encoder(images_BCHW, mask_BL).flatten(2).transpose(1, 2)
         return features_BLC.gather(1, visible_BV[:, :, None].expand(-1, -1, features_BLC.shape[2]))
 
     def _decode_hidden(

@@ -1,19 +1,9 @@
-"""Unlabelled images for pretraining: finding them, reading them, and one random view with its mask per draw.
-
-Every random choice for one view comes from a generator seeded with (run seed, epoch, place in the epoch). A view thus
-depends neither on the number of worker processes nor on the number of GPUs, and a resumed run sees exactly the views
-that the uninterrupted one would have seen.
-
-The view follows "ConvNeXt V2" (facebookresearch/ConvNeXt-V2, main_pretrain.py): a random crop of 20 to 100 % of the
-area, bicubic, mirrored half of the time. Written from the stated settings.
-"""
+"""Unlabelled images for pretraining: finding and reading them."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +12,11 @@ import torch
 import yaml
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
 
 from detgraft.errors import DataError, Location
-from detgraft.pretrain.masking import PATCH, random_mask
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 _YAML_SUFFIXES = frozenset({".yaml", ".yml"})
-_SCALE = (0.2, 1.0)
-_RATIO = (3.0 / 4.0, 4.0 / 3.0)
-_CROP_TRIES = 10
-
-Draw = tuple[int, int, int]  # epoch, place in the epoch, image number
 
 
 @dataclass(frozen=True)
@@ -148,96 +131,6 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
 
 
-@dataclass
-class View:
-    """One draw: uint8 picture (3, S, S), bool mask (L), and the broken files met on the way with the reasons."""
-
-    picture: Tensor
-    mask: Tensor
-    broken: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass
-class Batch:
-    """A batch of views: uint8 pictures (B, 3, S, S), bool masks (B, L), broken files."""
-
-    pictures: Tensor
-    masks: Tensor
-    broken: list[tuple[str, str]]
-
-    def pin_memory(self) -> Batch:
-        """Move to page-locked memory; called by PyTorch's data loader."""
-        return Batch(self.pictures.pin_memory(), self.masks.pin_memory(), self.broken)
-
-
-def collate(views: Sequence[View]) -> Batch:
-    """Join views to a batch."""
-    return Batch(
-        torch.stack([view.picture for view in views]),
-        torch.stack([view.mask for view in views]),
-        [entry for view in views for entry in view.broken],
-    )
-
-
-class Views(Dataset[View]):
-    """Random views of the images, addressed by (epoch, place in the epoch, image number).
-
-    A broken image is replaced by the next readable one, and reported in the view.
-    """
-
-    def __init__(self, paths: Sequence[Path], imgsz: int, mask_ratio: float, seed: int) -> None:
-        self.paths = paths
-        self.imgsz = imgsz
-        self.mask_ratio = mask_ratio
-        self.seed = seed
-        self._broken: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, draw: Draw) -> View:
-        epoch, place, number = draw
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "view", epoch, place))
-        image, broken = self._readable(number)
-        picture = _random_view(image, self.imgsz, generator)
-        patches = (self.imgsz // PATCH) ** 2
-        return View(picture, random_mask(1, patches, self.mask_ratio, generator)[0], broken)
-
-    def _readable(self, number: int) -> tuple[Image.Image, list[tuple[str, str]]]:
-        broken: list[tuple[str, str]] = []
-        for offset in range(len(self.paths)):
-            index = (number + offset) % len(self.paths)
-            path = self.paths[index]
-            if index not in self._broken:
-                try:
-                    return read_image(path), broken
-                except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, struct.error ...
-                    self._broken[index] = f"{type(error).__name__}: {error}"
-            broken.append((str(path), self._broken[index]))
-        raise DataError(f"none of the {len(self.paths)} images can be read; the first one: {broken[0]}")
-
-
-def _random_view(image: Image.Image, size: int, generator: torch.Generator) -> Tensor:
-    box = _random_box(image.size, generator)
-    view = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    if torch.rand((), generator=generator) < 0.5:
-        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return to_tensor(view)
-
-
-def _random_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
-    width, height = size
-    for _ in range(_CROP_TRIES):
-        share, shape, x, y = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
-        area = width * height * (_SCALE[0] + share * (_SCALE[1] - _SCALE[0]))
-        ratio = math.exp(math.log(_RATIO[0]) + shape * (math.log(_RATIO[1]) - math.log(_RATIO[0])))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
-            return left, top, left + w, top + h
-    return centre_box(size, min(max(width / height, _RATIO[0]), _RATIO[1]))
-
-
 def centre_box(size: tuple[int, int], ratio: float) -> tuple[int, int, int, int]:
     """Return the largest box of width/height ``ratio`` in the middle of an image of ``size`` (width, height)."""
     width, height = size
@@ -251,40 +144,3 @@ def to_tensor(image: Image.Image) -> Tensor:
     """Return an RGB image as uint8 (3, H, W)."""
     pixels: Any = np.array(image, dtype=np.uint8)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-class EpochBatches(Sampler[list[Draw]]):
-    """The batches of one epoch for one process, from any place on.
-
-    All processes share one order of the images per epoch; process ``rank`` takes its slice of every global batch. What
-    does not fill the last optimizer step is left out; a set smaller than one step is repeated to fill it.
-
-    Args:
-        images: Number of images.
-        batch: Images per process and forward pass.
-        accumulate: Forward passes per optimizer step.
-        seed: Seed of the run.
-        rank: This process.
-        processes: Number of processes.
-    """
-
-    def __init__(self, images: int, batch: int, accumulate: int, seed: int, rank: int = 0, processes: int = 1) -> None:
-        self.images, self.batch, self.seed = images, batch, seed
-        self.rank, self.processes = rank, processes
-        self.steps = max(1, images // (batch * accumulate * processes))
-        self.epoch, self.first = 0, 0
-        self._batches = self.steps * accumulate
-
-    def start_at(self, epoch: int, first: int) -> None:
-        """Continue with batch number ``first`` of ``epoch``."""
-        self.epoch, self.first = epoch, first
-
-    def __len__(self) -> int:
-        return self._batches
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
-        order = torch.randperm(self.images, generator=generator).tolist()
-        for number in range(self.first, self._batches):
-            begin = (number * self.processes + self.rank) * self.batch
-            yield [(self.epoch, place, order[place % self.images]) for place in range(begin, begin + self.batch)]

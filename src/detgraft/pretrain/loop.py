@@ -1,4 +1,4 @@
-"""The training loop, on Lightning Fabric: devices, precision, several processes, checkpoints, Ctrl-C.
+"""The training loop of one process.
 
 A run can be stopped at any moment (Ctrl-C, a kill, a power cut) and continued from its last checkpoint with the same
 losses as if it had never stopped: order, views and masks are functions of (seed, epoch, place), the learning rate of
@@ -10,13 +10,9 @@ from __future__ import annotations
 import math
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,8 +23,9 @@ from torch.utils.data import DataLoader
 from detgraft.errors import ArgumentError, DataError, DetgraftError, MissingExtraError
 from detgraft.pretrain.backbones import build_backbone
 from detgraft.pretrain.checkpoint import LAST, WEIGHTS, Progress, export_encoder, save_checkpoint, write_atomically
+from detgraft.pretrain.devices import Fabric, StopRequest
 from detgraft.pretrain.fcmae import FCMAE
-from detgraft.pretrain.images import Batch, EpochBatches, ImageList, Views, collate, derive_seed
+from detgraft.pretrain.images import ImageList, derive_seed
 from detgraft.pretrain.optim import build_optimizer, default_lr, learning_rate
 from detgraft.pretrain.report import (
     Screen,
@@ -40,107 +37,10 @@ from detgraft.pretrain.report import (
     save_losses,
     save_picture,
 )
-from detgraft.pretrain.settings import PRECISIONS, Options, Settings
-
-try:
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins import MixedPrecision
-except ImportError as error:
-    raise MissingExtraError("lightning-fabric", "pretrain") from error
+from detgraft.pretrain.settings import Options, Settings
+from detgraft.pretrain.views import Batch, EpochBatches, Views, collate, prepare, restore_pixels
 
 _LOOK_EVERY = 20  # optimizer steps between looks at the loss; each look makes a GPU wait
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def make_fabric(options: Options) -> tuple[Fabric, torch.amp.GradScaler | None]:
-    """Return a Fabric for the wanted devices and precision, and the loss scaler of fp16.
-
-    Under ``torchrun`` the number of processes comes from its environment variables.
-
-    Raises:
-        ArgumentError: If the device or the precision is not available here.
-    """
-    accelerator, devices = _devices(options.device)
-    nodes = 1
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        devices, nodes = local, int(os.environ["WORLD_SIZE"]) // local
-    several = nodes > 1 or (devices if isinstance(devices, int) else len(devices)) > 1
-    precision = options.precision or ("bf16" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "fp32")
-    scaler: torch.amp.GradScaler | None = None
-    plugins: list[Any] = []
-    if precision == "fp16":
-        if accelerator != "cuda":
-            raise ArgumentError(f"precision=fp16 needs a CUDA device, found {accelerator}; use bf16 or fp32")
-        scaler = torch.amp.GradScaler("cuda")
-        plugins = [MixedPrecision("16-mixed", "cuda", scaler=scaler)]
-    chosen: Any = None if plugins else PRECISIONS[precision]
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if several else "auto",
-        precision=chosen,
-        plugins=plugins or None,
-    )
-    return fabric, scaler
-
-
-def _devices(device: str | int | None) -> tuple[str, int | list[int]]:
-    """Return Fabric's accelerator and devices for what the user wrote."""
-    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    text = "" if device is None else str(device).strip().lower()
-    if text == "":
-        if cuda:
-            return "cuda", 1
-        return ("mps" if torch.backends.mps.is_available() else "cpu"), 1
-    if text in ("cpu", "mps"):
-        if text == "mps" and not torch.backends.mps.is_available():
-            raise ArgumentError("device=mps is not available here")
-        return text, 1
-    numbers = text.removeprefix("cuda").removeprefix(":") or "0"
-    try:
-        indices = [int(number) for number in numbers.split(",")]
-    except ValueError:
-        raise ArgumentError(
-            f"device must be 'cpu', 'mps', 'cuda' or GPU numbers like 0 or 0,1; found {device!r}"
-        ) from None
-    missing = [index for index in indices if not 0 <= index < cuda]
-    if missing:
-        raise ArgumentError(f"device={device!r}: there is no GPU number {missing[0]}; this machine shows {cuda} GPU(s)")
-    return "cuda", indices
-
-
-class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the current step; the second one acts at once."""
-
-    def __init__(self, screen: Screen) -> None:
-        self.signal: int | None = None
-        self._screen = screen
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen while the block runs; outside the main thread signals cannot be caught and nothing is changed."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
-        self._screen.say("stopping after this step; a checkpoint will be written (again to stop at once)")
-
-    def exception(self) -> BaseException:
-        """Return what to raise once everything is saved."""
-        return KeyboardInterrupt() if self.signal == signal.SIGINT else SystemExit(128 + int(self.signal or 0))
 
 
 @dataclass
@@ -192,7 +92,7 @@ class Trainer:
             self._restore(checkpoint)
         steps = self.batches.steps * settings.epochs
         self.screen = Screen(options.verbose and fabric.is_global_zero, steps, self.progress.step)
-        self.stop = StopRequest(self.screen)
+        self.stop = StopRequest(self.screen.say)
         self.pictures: list[Path] = []
         self._samples: Tensor | None = None
 
@@ -219,7 +119,7 @@ class Trainer:
         """
         if self._remaining_steps() <= 0:
             return Outcome(self.progress.epoch >= self.settings.epochs, [])
-        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        devices = [self.fabric.device.index] if self.fabric.device.type == "cuda" else []
         writer = self._tensorboard()
         try:
             with torch.random.fork_rng(devices=devices), self.screen, self.stop.listening():
@@ -251,7 +151,7 @@ class Trainer:
             num_workers=workers,
             pin_memory=self.fabric.device.type == "cuda",
             persistent_workers=workers > 0,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_own_signals,
             generator=torch.Generator().manual_seed(0),
         )
 
@@ -443,7 +343,7 @@ class Trainer:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
             raise MissingExtraError("tensorboard", "pretrain") from error
-        return SummaryWriter(str(self.save_dir / "tensorboard"), purge_step=self.progress.epoch + 1)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(self.save_dir / "tensorboard"), purge_step=self.progress.epoch + 1)
 
     def _describe(self) -> None:
         settings = self.settings
@@ -462,28 +362,10 @@ class Trainer:
             )
 
 
-def prepare(pictures_BCHW: Tensor, normalize: str) -> Tensor:
-    """Return uint8 RGB pictures as the network's float input: 0..1, or with ImageNet's mean and deviation."""
-    images = pictures_BCHW.to(torch.float32) / 255.0
-    if normalize == "imagenet":
-        images = (images - _channelwise(_IMAGENET_MEAN, images)) / _channelwise(_IMAGENET_STD, images)
-    return images
-
-
-def restore_pixels(images_BCHW: Tensor, normalize: str) -> Tensor:
-    """Return network inputs as pixels of 0..1, the inverse of :func:`prepare`'s normalisation."""
-    if normalize == "imagenet":
-        return images_BCHW * _channelwise(_IMAGENET_STD, images_BCHW) + _channelwise(_IMAGENET_MEAN, images_BCHW)
-    return images_BCHW
-
-
-def _channelwise(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, 3, 1, 1)
-
-
-def _ignore_interrupts(_worker: int) -> None:
-    """Let Ctrl-C reach the training process only; it ends its workers itself."""
+def _own_signals(_worker: int) -> None:
+    """Let Ctrl-C reach the training process only, and let that process end its readers as usual."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _write_text(path: Path, text: str) -> None:

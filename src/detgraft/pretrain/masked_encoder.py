@@ -79,7 +79,7 @@ class MaskedEncoder(nn.Module):
         """
         self._seen.set(mask_BL, grid_of(images_BCHW.shape[2], images_BCHW.shape[3]))
         try:
-            features_BCHW = self.backbone(images_BCHW * self._seen.like(images_BCHW))[-1]
+            features_BCHW: Tensor = self.backbone(images_BCHW * self._seen.like(images_BCHW))[-1]
             return features_BCHW * self._seen.like(features_BCHW)
         finally:
             self._seen.clear()

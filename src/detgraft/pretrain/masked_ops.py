@@ -126,7 +126,7 @@ def _sum_over_processes(value: Tensor) -> Tensor:
         return value
     from torch.distributed.nn.functional import all_reduce  # the one that gradients pass through
 
-    total: Tensor = all_reduce(value)
+    total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -179,18 +179,23 @@ def visible_mean(seen: Visibility, x_BCHW: Tensor) -> Tensor:
 def squeeze_excite(module: SEModule, seen: Visibility, x_BCHW: Tensor) -> Tensor:
     """Squeeze-and-excitation (timm's SEModule) that squeezes the visible positions only."""
     squeezed = module.fc2(module.act(module.bn(module.fc1(_squeeze(module, seen, x_BCHW)))))
-    return x_BCHW * module.gate(squeezed)
+    return x_BCHW * _gate(module, squeezed)
 
 
 def effective_squeeze_excite(module: EffectiveSEModule, seen: Visibility, x_BCHW: Tensor) -> Tensor:
     """The one-layer squeeze-and-excitation of timm over the visible positions only."""
-    return x_BCHW * module.gate(module.fc(_squeeze(module, seen, x_BCHW)))
+    return x_BCHW * _gate(module, module.fc(_squeeze(module, seen, x_BCHW)))
 
 
 def efficientnet_squeeze_excite(module: SqueezeExcite, seen: Visibility, x_BCHW: Tensor) -> Tensor:
     """EfficientNet's squeeze-and-excitation over the visible positions only."""
     squeezed = module.conv_expand(module.act1(module.conv_reduce(visible_mean(seen, x_BCHW))))
-    return x_BCHW * module.gate(squeezed)
+    return x_BCHW * _gate(module, squeezed)
+
+
+def _gate(module: Any, squeezed: Tensor) -> Tensor:
+    factor: Tensor = module.gate(squeezed)
+    return factor
 
 
 def _squeeze(module: SEModule | EffectiveSEModule, seen: Visibility, x_BCHW: Tensor) -> Tensor:

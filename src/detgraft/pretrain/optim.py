@@ -8,6 +8,7 @@ stated rules: AdamW with betas 0.9 and 0.95, weight decay 0.05 on matrices and k
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,9 +49,13 @@ def build_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.o
     The official sparse GRN holds its factors as 1 x C matrices, which its rule then decays; here they are
     one-dimensional and are not decayed.
     """
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (kept if parameter.ndim <= 1 or name.endswith(".bias") else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=BETAS)

@@ -122,11 +122,7 @@ def merge_on_resume(asked: Settings, stored: dict[str, object], where: Path) -> 
     """
     defaults = {field.name: field.default for field in fields(Settings)}
     for name, value in asdict(asked).items():
-        if (
-            name in stored
-            and value not in (stored[name], defaults[name])
-            and not _same_place(name, value, stored[name])
-        ):
+        if name != "data" and name in stored and value not in (stored[name], defaults[name]):
             raise ArgumentError(
                 f"{name}={value!r} was asked for, but the run in '{where}' that is to be resumed has "
                 f"{name}={stored[name]!r}; leave it out, or start a new run"
@@ -134,10 +130,6 @@ def merge_on_resume(asked: Settings, stored: dict[str, object], where: Path) -> 
     known = {name: stored[name] for name in defaults if name in stored}
     known["data"] = asked.data  # the same images may lie elsewhere now; their fingerprint is compared later
     return Settings(**known)  # type: ignore[arg-type]
-
-
-def _same_place(name: str, value: object, stored: object) -> bool:
-    return name == "data" and isinstance(value, str) and isinstance(stored, str)
 
 
 def _is_number(value: object) -> bool:

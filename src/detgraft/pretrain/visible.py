@@ -24,6 +24,7 @@ from timm.layers import GlobalResponseNormMlp, LayerNorm2d, Mlp
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
 from detgraft.blocks.timm_backbone import TimmBackbone
 from detgraft.pretrain.masking import PATCH, grid_of
@@ -194,7 +195,7 @@ def block_mlp(block: Any, tokens_BNC: Tensor, needed: Tensor | None = None) -> T
         hidden = hidden.reshape(-1, width).index_select(0, needed).view(batch, -1, width)
     if scale is not None:
         hidden = hidden * scale
-    out = mlp.drop2(F.linear(hidden, weight, bias))
+    out: Tensor = mlp.drop2(F.linear(hidden, weight, bias))
     return out if block.gamma is None else out * block.gamma
 
 
@@ -235,7 +236,7 @@ class _CpuDepthwise(torch.autograd.Function):
         return F.conv2d(x_BCHW, weight, padding=_padding(weight), groups=x_BCHW.shape[1])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x_BCHW, weight = ctx.saved_tensors
         pad, groups = _padding(weight), x_BCHW.shape[1]
@@ -243,5 +244,5 @@ class _CpuDepthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             for_input = F.conv2d(gradient, weight.flip(2, 3), padding=pad, groups=groups)
         if ctx.needs_input_grad[1]:
-            for_weight = torch.nn.grad.conv2d_weight(x_BCHW, weight.shape, gradient, padding=pad, groups=groups)
+            for_weight = conv2d_weight(x_BCHW, weight.shape, gradient, padding=pad, groups=groups)  # type: ignore[no-untyped-call]
         return for_input, for_weight

@@ -56,7 +56,7 @@ def disagreements(base: list[Cell], variant: list[Cell], split: str, count: int)
     errors_RI = [np.array([errors_by_picture(truth, found) for truth, found in arm]) for arm in pairs]
     difference_SI = errors_RI[1] - errors_RI[0]
     mean_I = difference_SI.mean(axis=0)
-    result = []
+    result: list[Disagreement] = []
     for index in np.argsort(-np.abs(mean_I), kind="stable"):
         truth = pairs[0][0][0]
         path = Path(truth.files[index])

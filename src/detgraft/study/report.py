@@ -157,14 +157,12 @@ def claims_html(text: str) -> str:
 def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]:
     """What both templates are given."""
     spec = folder.spec
-    by_name = {arm.name: arm for arm in found.arms}
     finished = found.cells[State.DONE.value]
     return {
         "found": found,
         "arms": found.arms,
         "base": found.base,
-        "by_name": by_name,
-        "css": {verdict: name for verdict, name in CLASSES.items()},
+        "css": CLASSES,
         "headline": headline(found),
         "finished": finished,
         "planned": sum(found.cells.values()),

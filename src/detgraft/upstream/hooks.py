@@ -26,7 +26,6 @@ import torch
 from torch import nn
 from ultralytics.nn import tasks
 
-from detgraft._on_import import after_import
 from detgraft.blocks.fusing import fuse_tree
 from detgraft.catalog.plugins import answer_for_missing, load_inherited
 from detgraft.catalog.registry import catalogue
@@ -66,14 +65,18 @@ def install() -> None:
     _wrap(tasks.BaseModel, "fuse", _fuse)
     _wrap(tasks.BaseModel, "forward", _forward)
     _wrap(tasks.BaseModel, "load", _load)
-    after_import("ultralytics.engine.model", _install_in_engine)
     _rebind_imported()
+    engine = sys.modules.get("ultralytics.engine.model")
+    if engine is not None and not getattr(engine.__spec__, "_initializing", False):
+        install_in_engine()  # otherwise it is still being imported; detgraft/__init__.py calls once that is done
 
 
-def _install_in_engine() -> None:
+def install_in_engine() -> None:
+    """Install the hook on Ultralytics' wrapper class; calling it again does nothing."""
     from ultralytics.engine.model import Model
 
-    _wrap(Model, "_smart_load", _smart_load)
+    if not hasattr(Model._smart_load, "__detgraft_original__"):
+        _wrap(Model, "_smart_load", _smart_load)
 
 
 def is_grafted(model: object) -> bool:
