@@ -52,11 +52,20 @@ def write_preflight(folder: StudyFolder) -> None:
     for arm in folder.spec.arms:
         target = folder.arm_file(arm)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_json(target, {"key": "", "error": None, "cost": dataclasses.asdict(cost_of(arm.name)), "data": "data.yaml"})
+        write_json(
+            target, {"key": "", "error": None, "cost": dataclasses.asdict(cost_of(arm.name)), "data": "data.yaml"}
+        )
 
 
 def metrics_of(ap: float, classes: tuple[str, ...] = ("cell", "leaf")) -> SplitMetrics:
-    coco = {"AP": ap, "AP50": min(ap * 1.5, 1), "AP75": ap * 0.9, "AP_small": ap * 0.5, "AP_medium": ap, "AP_large": None}
+    coco = {
+        "AP": ap,
+        "AP50": min(ap * 1.5, 1),
+        "AP75": ap * 0.9,
+        "AP_small": ap * 0.5,
+        "AP_medium": ap,
+        "AP_large": None,
+    }
     own = {"metrics/mAP50-95(B)": ap, "metrics/mAP50(B)": min(ap * 1.5, 1)}
     return SplitMetrics(8, "truth", coco, {name: ap + 0.01 * k for k, name in enumerate(classes)}, own)
 
@@ -124,7 +133,9 @@ def _pictures(folder: Path, count: int) -> Truth:
         picture.save(folder / f"picture {i}.jpg")
         files.append(str(folder / f"picture {i}.jpg"))
     kinds = np.arange(len(boxes)) % 2
-    return Truth(tuple(files), np.full((count, 2), (240, 320)), np.array(boxes), kinds, np.array(where), ("cell", "leaf"))
+    return Truth(
+        tuple(files), np.full((count, 2), (240, 320)), np.array(boxes), kinds, np.array(where), ("cell", "leaf")
+    )
 
 
 def _detections(truth: Truth, random: np.random.Generator, missing: float) -> Detections:

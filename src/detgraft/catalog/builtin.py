@@ -19,7 +19,7 @@ _REPVIT = Provenance(
 _DYNAMIC = Provenance(
     paper="ParameterNet: Parameters Are All You Need, CVPR 2024",
     source="github.com/huawei-noah/Efficient-AI-Backbones (parameternet)",
-    licence="Apache-2.0",
+    licence="BSD-3-Clause",
 )
 _CARAFE = Provenance(
     paper="CARAFE: Content-Aware ReAssembly of FEatures, ICCV 2019",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 import math
 from typing import Any
@@ -58,11 +59,9 @@ def _plain(data: list[Any], layout: dict[str, Any]) -> Chart:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hoverlabel": {"font": _FONT},
-        "legend": {"orientation": "h", "y": -0.2},
-        "template": "plotly_white",
+        "showlegend": False,  # one legend in the page's own HTML serves all charts and never lies over one
     }
-    figure = graphs.Figure(data=data, layout={**common, **layout})
-    figure.update_layout(template=None)
+    figure = graphs.Figure(data=data, layout={**common, **layout, "template": None})
     figure.update_xaxes(gridcolor="#e6e6e6", zerolinecolor="#bbb", automargin=True)
     figure.update_yaxes(gridcolor="#e6e6e6", zerolinecolor="#bbb", automargin=True)
     plain: Chart = json.loads(figure.to_json())
@@ -101,11 +100,9 @@ def _differences(found: Analysis) -> Chart:
                 "type": "scatter",
                 "mode": "markers",
                 "x": [_percent(row.difference)],
-                "y": [row.variant],
+                "y": [html.escape(row.variant)],
                 "error_x": {"type": "data", "symmetric": False, "array": [plus], "arrayminus": [minus], "thickness": 2},
                 "marker": {"size": 11, "color": colour_of(found, by_name[row.variant])},
-                "name": row.variant,
-                "showlegend": False,
                 "hovertemplate": "%{y}: %{x:+.2f} points<extra></extra>",
             }
         )
@@ -124,8 +121,8 @@ def _differences(found: Analysis) -> Chart:
         },
         {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": BASE, "width": 1.5}},
     ]
-    title = f"difference to {found.base.name} in {found.primary} points ({found.split}), 95 % interval"
-    return _plain(data, {"shapes": shapes, "xaxis": {"title": {"text": title}}, "height": 110 + 46 * len(rows)})
+    axis = {"title": {"text": f"{found.primary} points"}}
+    return _plain(data, {"shapes": shapes, "xaxis": axis, "height": 110 + 46 * len(rows)})
 
 
 def _pareto(found: Analysis, axis: str) -> Chart:
@@ -145,7 +142,6 @@ def _pareto(found: Analysis, axis: str) -> Chart:
             "y": [_percent(arm.primary.mean) for _, arm in front],
             "line": {"color": "#c8c8c8", "dash": "dot", "width": 2},
             "hoverinfo": "skip",
-            "showlegend": False,
         }
     )
     for cost, arm in points:
@@ -162,8 +158,7 @@ def _pareto(found: Analysis, axis: str) -> Chart:
                     "color": colour_of(found, arm),
                     "symbol": {"base": "square", "control": "diamond"}.get(arm.role, "circle"),
                 },
-                "name": arm.name,
-                "hovertemplate": f"{arm.name}<br>%{{x:.3g}}, {found.primary} %{{y:.2f}}<extra></extra>",
+                "hovertemplate": f"{html.escape(arm.name)}<br>%{{x:.3g}}, {found.primary} %{{y:.2f}}<extra></extra>",
             }
         )
     layout = {
@@ -188,14 +183,13 @@ def _curves(found: Analysis) -> Chart:
         data.append(
             {
                 "type": "scatter",
+                "mode": "lines",
                 "x": epochs + epochs[::-1],
                 "y": high + low[::-1],
                 "fill": "toself",
                 "fillcolor": f"rgba({red},{green},{blue},0.13)",
                 "line": {"width": 0},
                 "hoverinfo": "skip",
-                "showlegend": False,
-                "legendgroup": arm.name,
             }
         )
         data.append(
@@ -204,18 +198,21 @@ def _curves(found: Analysis) -> Chart:
                 "mode": "lines",
                 "x": epochs,
                 "y": mean,
-                "name": arm.name,
-                "legendgroup": arm.name,
                 "line": {"color": colour, "width": 2.2, "dash": "solid" if arm.role != "control" else "dash"},
-                "hovertemplate": f"{arm.name}, epoch %{{x}}: %{{y:.2f}}<extra></extra>",
+                "hovertemplate": f"{html.escape(arm.name)}, epoch %{{x}}: %{{y:.2f}}<extra></extra>",
             }
         )
     layout = {
-        "xaxis": {"title": {"text": "epoch"}},
+        "xaxis": {"title": {"text": "epoch"}, "dtick": max(1, _longest(found) // 10)},
         "yaxis": {"title": {"text": "mAP50-95 on val (Ultralytics)"}},
         "height": 440,
     }
     return _plain(data, layout)
+
+
+def _longest(found: Analysis) -> int:
+    """Number of epochs of the longest curve."""
+    return max(rows[-1][0] for rows in found.curves.values() if rows)
 
 
 def shown_classes(found: Analysis) -> list[str]:
@@ -236,7 +233,7 @@ def _classes(found: Analysis) -> Chart:
         data.append(
             {
                 "type": "bar",
-                "x": [name for name, _ in rows],
+                "x": [html.escape(name) for name, _ in rows],
                 "y": [_percent(value.mean) for _, value in rows],
                 "error_y": {
                     "type": "data",
@@ -247,8 +244,7 @@ def _classes(found: Analysis) -> Chart:
                     "width": 3,
                 },
                 "marker": {"color": colour_of(found, by_name[item.comparison.variant]), "opacity": 0.85},
-                "name": item.comparison.variant,
-                "hovertemplate": f"{item.comparison.variant}, %{{x}}: %{{y:+.2f}} points<extra></extra>",
+                "hovertemplate": f"{html.escape(item.comparison.variant)}, %{{x}}: %{{y:+.2f}} points<extra></extra>",
             }
         )
     layout = {

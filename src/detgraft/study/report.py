@@ -19,7 +19,7 @@ import jinja2
 
 from detgraft.errors import Location
 from detgraft.study.analysis import FIGURES, Analysis, ArmSummary, analyse
-from detgraft.study.charts import charts, packed_plotly, shown_classes
+from detgraft.study.charts import charts, colour_of, packed_plotly, shown_classes
 from detgraft.study.errors import StudyError
 from detgraft.study.files import write_atomic, write_json
 from detgraft.study.pictures import MOST, Disagreement, disagreements
@@ -128,7 +128,7 @@ def p_value(value: float) -> str:
 
 def markdown_cell(text: str) -> str:
     """A text that cannot break out of a Markdown table's cell."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def claims_html(text: str) -> str:
@@ -163,6 +163,7 @@ def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]
         "arms": found.arms,
         "base": found.base,
         "css": CLASSES,
+        "colours": {arm.name: colour_of(found, arm) for arm in found.arms},
         "headline": headline(found),
         "finished": finished,
         "planned": sum(found.cells.values()),

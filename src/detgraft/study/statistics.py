@@ -328,7 +328,7 @@ def _with_reason(found: Comparison, margin: float, alpha: float) -> Comparison:
             reason += f"; real but smaller than the {points(margin, False)} points that this study calls a difference"
         reason += "."
     elif found.verdict is Verdict.SAME:
-        reason = f"{of}, and the whole {interval} lies within +-{points(margin, False)} points."
+        reason = f"{of}, and the whole {interval} lies within ±{points(margin, False)} points."
     else:
         more = f"about {found.seeds_needed} seeds" if found.seeds_needed else "over 1000 seeds"
         reason = (
