@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detgraft.study.statistics import ALPHA, Verdict, decide, holm, paired_t
+from detgraft.study.statistics import Verdict, decide, holm, paired_t
+from detgraft.study.terms import ALPHA
 
 STUDIES = 2000
 SD = 0.006  # of one arm, in AP: a usual scatter for some 100 training pictures

@@ -17,18 +17,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from detgraft.catalog.registry import list_grafts, register
     from detgraft.upstream.models import RTDETR, YOLO, build
+    from detgraft.verify.check import check
     from detgraft.verify.cost import show
 
 _PUBLIC = {
     "YOLO": "detgraft.upstream.models",
     "RTDETR": "detgraft.upstream.models",
     "build": "detgraft.upstream.models",
+    "check": "detgraft.verify.check",
     "show": "detgraft.verify.cost",
     "list_grafts": "detgraft.catalog.registry",
     "register": "detgraft.catalog.registry",
 }
 
-__all__ = ["RTDETR", "YOLO", "__version__", "build", "list_grafts", "register", "show"]
+__all__ = ["RTDETR", "YOLO", "__version__", "build", "check", "list_grafts", "register", "show"]
 
 
 def __getattr__(name: str) -> Any:
@@ -46,13 +48,16 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
 
 
-def _call_hooks(name: str) -> None:
+def _install_hooks(step: str) -> None:
     # When one of our own modules is what imports Ultralytics, it is not complete yet; it installs the hooks at its end.
-    ours = [module for module_name, module in sys.modules.items() if module_name.startswith("detgraft.upstream.")]
-    if not any(getattr(module.__spec__, "_initializing", False) for module in ours):
-        getattr(importlib.import_module("detgraft.upstream.hooks"), name)()
+    ours = {name: module for name, module in sys.modules.items() if name.startswith("detgraft.upstream.")}
+    hooks = ours.get("detgraft.upstream.hooks")
+    if not any(getattr(m.__spec__, "_initializing", False) for m in ([hooks] if hooks else ours.values())):
+        hooks = importlib.import_module("detgraft.upstream.hooks")
+        hooks.install()
+        getattr(hooks, step)()
 
 
 # Two steps, since `from ultralytics import YOLO` completes the first module while the second one is half imported.
-after_import("ultralytics.nn.tasks", lambda: _call_hooks("install"))
-after_import("ultralytics.engine.model", lambda: _call_hooks("install_in_engine"))
+after_import("ultralytics.nn.tasks", lambda: _install_hooks("install"))
+after_import("ultralytics.engine.model", lambda: _install_hooks("install_in_engine"))

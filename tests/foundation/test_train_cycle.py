@@ -92,6 +92,7 @@ def test_validation_of_rectangular_and_square_batches(
     model = open_best(interrupted(key), str(interrupted(key).last))
     size = BY_KEY[key].imgsz
     with sizes_seen() as sizes:
+        model.add_callback("on_val_start", lambda _: sizes.clear())  # what was seen before is the count of operations
         metrics = model.val(
             data=str(wide_set),
             imgsz=size,

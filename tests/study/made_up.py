@@ -31,6 +31,13 @@ train: {epochs: 4, imgsz: 64, batch: 4}
 metrics: {bootstrap: 60}
 out: out
 """
+SMALL_STUDY = """
+data: data.yaml
+base: yolo11n
+variants: [carafe]
+seeds: 2
+controls: none
+"""
 COSTS = {"yolo11n": 2.6, "carafe": 2.7, "convnextv2_atto": 4.9, "scale: yolo11s": 9.4}
 EFFECTS = {"carafe": 0.03, "convnextv2_atto": -0.001, "scale: yolo11s": 0.04}
 
@@ -73,7 +80,7 @@ def metrics_of(ap: float, classes: tuple[str, ...] = ("cell", "leaf")) -> SplitM
 def finish(folder: StudyFolder, cell: Cell, ap: float, resumed_at: tuple[int, ...] = (), epochs: int = 4) -> None:
     """Write a cell as if it had been trained, with the given AP."""
     cell.folder.mkdir(parents=True, exist_ok=True)
-    config = config_of(folder.spec, cell.arm, cell.seed, "data.yaml")
+    config = config_of(folder.spec, cell.arm, cell.seed)
     write_json(cell.folder / "cell.json", config.to_json())
     write_json(cell.folder / "started.json", {"first": "2026-01-01T00:00:00+00:00", "sittings": 1})
     curve = [{"epoch": e, "metrics/mAP50-95(B)": ap * (e + 1) / epochs, "seconds": 9.0 * e} for e in range(epochs)]

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from json import dumps, loads
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 import timm
@@ -219,6 +221,34 @@ def full_state_keys(name: str, c1: int, model_args: Mapping[str, object]) -> set
     return set(model.state_dict())
 
 
+def pretrained_net(module: TimmBackbone, path: str | Path) -> nn.Module:
+    """Build a backbone's network anew with a file of timm's published weights, read by timm's own loader.
+
+    The loader knows each model's changes of key names and fits the first convolution to other input channels. The
+    global random generator stays untouched.
+
+    Args:
+        module: Unfused backbone.
+        path: File as timm publishes it for ``module.name``.
+
+    Raises:
+        Exception: whatever timm raises for a file that does not fit.
+    """
+    arguments = _as_json(module.name, module.model_args)
+    plan = _plan(module.name, module.c1, arguments, module.reductions)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        net: nn.Module = timm.create_model(
+            module.name,
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(path), "custom_load": False},
+            features_only=True,
+            in_chans=module.c1,
+            out_indices=plan.out_indices,
+            **_options(arguments, plan),
+        )
+    return net
+
+
 def _as_json(name: str, model_args: Mapping[str, object]) -> str:
     reserved = sorted(_OWN_ARGUMENTS & model_args.keys())
     if reserved:
@@ -308,7 +338,7 @@ def _why_unusable(name: str, c1: int, arguments: str, reductions: tuple[int, ...
         net, shapes = _weightless(shapes_of_a_picture, trust_errors=False)
     except (AssertionError, RuntimeError, ValueError) as error:
         bound = " (it is bound to one input size)" if _bound_to_one_size(name) else ""
-        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
+        detail = (str(error).strip() or f"{type(error).__name__} in {_raised_in(error)}").splitlines()[0]
         return f"a {height}x{width} picture fails{bound}: {detail}"
     if _is_channels_last(net):
         shapes = [(b, c, h, w) for b, h, w, c in shapes]
@@ -319,14 +349,22 @@ def _why_unusable(name: str, c1: int, arguments: str, reductions: tuple[int, ...
     return ""
 
 
+def _raised_in(error: Exception) -> str:
+    """The line that an error without words came from."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if "timm" in Path(frame.filename).parts]
+    return f"timm's {Path(frames[-1].filename).name}: {frames[-1].line}" if frames else "timm"
+
+
 def _build_net(name: str, c1: int, arguments: str, plan: _Plan) -> nn.Module:
-    options = loads(arguments)
-    if plan.any_size:
-        options["strict_img_size"] = False
-    net: nn.Module = _create(name, c1, options, plan.out_indices)
+    net: nn.Module = _create(name, c1, _options(arguments, plan), plan.out_indices)
     for module in net.modules():
         module.__class__ = _KEPT.get(type(module), type(module))
     return net
+
+
+def _options(arguments: str, plan: _Plan) -> dict[str, Any]:
+    options: dict[str, Any] = loads(arguments)
+    return {**options, "strict_img_size": False} if plan.any_size else options
 
 
 def _weightless(build: Callable[[], T], trust_errors: bool = True) -> T:

@@ -103,11 +103,37 @@ def _show(
     model: Annotated[str, typer.Argument(metavar="MODEL")],
     words: Words = None,
     json: Json = False,
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the YAML that builds the model.")] = False,
 ) -> None:
     """Show what a model costs, layer by layer: detgraft show MODEL [imgsz=640] [nc=80]"""
     from detgraft.cli import show
 
-    show.command(model, words or [], as_json=json)
+    show.command(model, words or [], as_json=json, as_yaml=yaml)
+
+
+@app.command("check")
+def _check(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    words: Words = None,
+    only: Annotated[str, typer.Option("--only", help="Run these checks only, with commas between.")] = "",
+    json: Json = False,
+) -> None:
+    """Prove a model sound, portable and honestly priced: detgraft check MODEL [data=...] [imgsz=640]"""
+    from detgraft.cli import check
+
+    raise typer.Exit(0 if check.command(model, words or [], only, json) else 1)
+
+
+@app.command("new")
+def _new(
+    kind: Annotated[str, typer.Argument(metavar="block")],
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    words: Words = None,
+) -> None:
+    """Write an own block to begin with, and its test: detgraft new block NAME [channels=scaled] [out=FOLDER]"""
+    from detgraft.cli import new
+
+    new.command(kind, name, words or [])
 
 
 @app.command("demo")

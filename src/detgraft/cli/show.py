@@ -8,18 +8,28 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from detgraft.catalog.plugins import load_plugins
 from detgraft.cli.arguments import check_keys, image_size, parse_pairs
+from detgraft.errors import ArgumentError
 from detgraft.verify.cost import Shape, Summary, show
 
 
-def command(model: str, words: Sequence[str], *, as_json: bool) -> None:
-    """Print the cost of a model.
+def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = False) -> None:
+    """Print the cost of a model, or the YAML that builds it.
 
     Raises:
         DetgraftError: Wrong arguments, or the model cannot be built.
     """
     pairs = parse_pairs(words)
-    check_keys(pairs, ("imgsz", "nc", "ch"))
+    check_keys(pairs, ("imgsz", "nc", "ch", "plugins"))
+    if as_json and as_yaml:
+        raise ArgumentError("--json and --yaml are two answers; ask for one")
+    load_plugins(str(pairs.get("plugins", "")))
+    if as_yaml:
+        from detgraft.upstream.models import describe
+
+        print(describe(model, pairs.get("nc")), end="")
+        return
     summary = show(model, imgsz=image_size(pairs.get("imgsz")), nc=pairs.get("nc"), ch=pairs.get("ch", 3))
     if as_json:
         print(json.dumps(summary.to_dict(), ensure_ascii=False))

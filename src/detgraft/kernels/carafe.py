@@ -1,10 +1,12 @@
-"""Content-aware reassembly, the inner loop of CARAFE, at the input's resolution.
+"""Content-aware reassembly, the inner loop of CARAFE: one function, the fastest form for where it runs.
 
 Paper: CARAFE: Content-Aware ReAssembly of FEatures (arXiv 1905.02188).
 Source: open-mmlab/mmcv ``ops/carafe.py`` and its CUDA kernel (Apache-2.0); own code from the formula. No weights.
-Differences: every output pixel of one input pixel shares that pixel's neighbourhood, so the neighbourhoods are
-gathered once per input pixel and multiplied with all of its ``scale * scale`` kernels in one batched product, instead
-of once per output pixel.
+Differences: nothing is computed at the output's resolution but the output itself. Three forms of one sum:
+
+- on the CPU, products of banded matrices with small windows and an own backward pass (`carafe_tiled`);
+- on CUDA with Triton, one kernel for the sum and one for each gradient (`carafe_triton`);
+- elsewhere, and wherever an operator is recorded, compiled or counted instead of only run, plain PyTorch (below).
 
 Shape suffixes: B batch, G mask groups, C channels, H height, W width (of the input), K ``k_up * k_up`` neighbours,
 S scale, P ``scale * scale`` output pixels of one input pixel.
@@ -16,8 +18,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detgraft.kernels.carafe_tiled import tiled_carafe
+from detgraft.kernels.recording import is_recorded
+
+try:
+    from detgraft.kernels.carafe_triton import triton_carafe
+except ImportError:  # Triton comes with PyTorch for CUDA on Linux only
+    triton_carafe = None  # type: ignore[assignment]
+
 
 def carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
+    """Upsample by a weighted sum over each pixel's neighbourhood; outside the picture counts as zero.
+
+    Args:
+        x_BCHW: Features ``(B, C, H, W)``.
+        mask: Kernels ``(B, G * k_up * k_up, H * scale, W * scale)``, used as they are (normalise them before);
+            channel group ``g`` of ``x`` uses mask channels ``g * k_up * k_up`` onwards. ``G`` divides ``C``.
+        k_up: Side of the neighbourhood in input pixels, odd.
+        scale: Upsampling factor, at least 1.
+
+    Returns:
+        ``(B, C, H * scale, W * scale)`` in the dtype of ``x``.
+    """
+    if is_recorded() or 0 in x_BCHW.shape:
+        return plain_carafe(x_BCHW, mask, k_up, scale)
+    if x_BCHW.is_cuda and triton_carafe is not None:
+        return triton_carafe(x_BCHW, mask, k_up, scale)
+    if x_BCHW.device.type == "cpu":
+        return tiled_carafe(x_BCHW, mask, k_up, scale)
+    return plain_carafe(x_BCHW, mask, k_up, scale)
+
+
+def plain_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     """Upsample by a weighted sum over each pixel's neighbourhood; outside the picture counts as zero.
 
     Every size is read from the tensors while tracing, so an exported graph accepts any batch and any size.

@@ -203,5 +203,6 @@ def read_value(text: str) -> Any:
 
 def _written(value: Any) -> str:
     if isinstance(value, str) and (read_value(value) != value or not _BARE.fullmatch(value) or value != value.strip()):
-        return f'"{value}"' if '"' not in value else f"'{value}'"
+        # Single quotes where possible: older releases write a model's name between double ones into their DDP script.
+        return f"'{value}'" if "'" not in value else f'"{value}"'
     return str(value)

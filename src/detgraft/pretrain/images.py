@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from detgraft.datasets.folder import load_data_yaml
+from detgraft.datasets.labels import IMAGE_SUFFIXES, list_images
+from detgraft.datasets.text import find_existing, read_text
 from detgraft.errors import DataError, Location
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 _YAML_SUFFIXES = frozenset({".yaml", ".yml"})
+_HELD_OUT = frozenset({"val", "valid", "validation", "test"})
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class ImageList:
         source: What the user gave.
         paths: All image files, sorted.
         digest: Fingerprint of the file names (relative to the source), to notice a changed set on resume.
+        held_out: Names of subfolders in use that usually hold validation or test images.
     """
 
     source: str
     paths: tuple[Path, ...]
     digest: str
+    held_out: tuple[str, ...] = ()
 
 
 def find_images(data: str | Path) -> ImageList:
@@ -40,74 +44,43 @@ def find_images(data: str | Path) -> ImageList:
     Raises:
         DataError: If nothing is there, if the YAML cannot be used, or if there is no image.
     """
-    source = Path(data)
+    source = find_existing(data)
     if source.is_dir():
-        paths = _in_folder(source)
-        place = source
-    elif source.suffix.lower() in _YAML_SUFFIXES and source.is_file():
-        paths, place = _in_yaml(source)
-    elif source.exists():
-        raise DataError(f"data must be a folder of images or a data YAML, found the file '{source}'")
+        places = [source]
+    elif source.suffix.lower() in _YAML_SUFFIXES:
+        places = _train_entries(source)
     else:
-        raise DataError(f"data='{data}' does not exist; expected a folder of images or a data YAML")
+        raise DataError(f"data must be a folder of images or a data YAML, found the file '{source}'")
+    paths = sorted({path for place in places for path in _in_place(place)})
     if not paths:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise DataError(f"no image found in '{place}' or below it; looked for {kinds}")
-    names = "\n".join(_relative(path, source) for path in paths)
-    return ImageList(str(data), tuple(paths), hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest())
-
-
-def _relative(path: Path, source: Path) -> str:
+        kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+        shown = ", ".join(f"'{place}'" for place in places)
+        raise DataError(f"no image found in {shown} or below; looked for {kinds}", Location(str(data)))
     base = source if source.is_dir() else source.parent
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+    names = [path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name for path in paths]
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+    held_out = {part for name in names for part in Path(name).parts[:-1] if part.lower() in _HELD_OUT}
+    return ImageList(str(data), tuple(paths), digest, tuple(sorted(held_out)) if source.is_dir() else ())
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+def _train_entries(file: Path) -> list[Path]:
+    content = load_data_yaml(file, needed=("train",))
+    entries = content["train"] if isinstance(content["train"], list) else [content["train"]]
+    # An absolute root is what load_data_yaml gives unless the YAML counts from Ultralytics' own data folder.
+    places = [Path(entry) for entry in entries]
+    missing = next((place for place in places if not place.exists()), None)
+    if missing is not None:
+        raise DataError(f"'train:' leads to '{missing}', which does not exist here", Location(str(file)))
+    return places
 
 
-def _in_yaml(file: Path) -> tuple[list[Path], Path]:
-    """Return the images of the YAML's ``train`` entry, and the place to name when there are none."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"cannot be read: {error}", Location(str(file))) from error
-    if not isinstance(content, dict):
-        raise DataError("must be a mapping with an entry 'train'", Location(str(file)))
-    entries = content.get("train")
-    if isinstance(entries, str):
-        entries = [entries]
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, str) for entry in entries):
-        raise DataError(f"'train' must be a path or a list of paths, found {entries!r}", Location(str(file)))
-    root = _root_of(content.get("path"), file)
-    paths: list[Path] = []
-    for entry in entries:
-        place = root / entry.replace("\\", "/")
-        if place.is_dir():
-            paths += _in_folder(place)
-        elif place.suffix.lower() == ".txt" and place.is_file():
-            paths += _in_text(place)
-        elif place.is_file() and place.suffix.lower() in SUFFIXES:
-            paths.append(place)
-        else:
-            raise DataError(f"the 'train' entry '{entry}' does not exist (looked at '{place}')", Location(str(file)))
-    return sorted(set(paths)), root / entries[0].replace("\\", "/")
-
-
-def _root_of(path: object, file: Path) -> Path:
-    """Return what the entries are relative to: ``path`` from the current folder or the file's, else the file's."""
-    if path is None or path == "":
-        return file.parent
-    if not isinstance(path, str):
-        raise DataError(f"'path' must be text, found {path!r}", Location(str(file)))
-    root = Path(path.replace("\\", "/"))
-    return root if root.is_absolute() or root.is_dir() else file.parent / root
-
-
-def _in_text(listing: Path) -> list[Path]:
-    lines = [line.strip().replace("\\", "/") for line in listing.read_text(encoding="utf-8").splitlines()]
-    paths = [Path(line) for line in lines if line]
-    return [path if path.is_absolute() else listing.parent / path for path in paths]
+def _in_place(place: Path) -> list[Path]:
+    if place.is_dir():
+        return list_images(place)
+    if place.suffix.lower() == ".txt":
+        lines = [line.strip().replace("\\", "/") for line in read_text(place)[0].splitlines()]
+        return [path if path.is_absolute() else place.parent / path for path in map(Path, filter(None, lines))]
+    return [place]
 
 
 def read_image(path: Path) -> Image.Image:

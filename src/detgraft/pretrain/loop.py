@@ -355,6 +355,11 @@ class Trainer:
             f"{self.effective_batch} images a step, peak lr {self.lr:.3g}, device {self.fabric.device}"
             + (f" x {self.fabric.world_size}" if self.fabric.world_size > 1 else "")
         )
+        if self.images.held_out:
+            names = ", ".join(f"'{name}'" for name in self.images.held_out)
+            self.screen.say(
+                f"note: images below {names} are used, too; give the data YAML to use the training images only"
+            )
         if self.progress.step:
             self.screen.say(
                 f"resuming at epoch {self.progress.epoch + 1}, step {self.progress.step} "

@@ -21,7 +21,7 @@ from timm.layers import DropPath, GroupNorm
 from torch import Tensor, nn
 
 from detgraft.blocks.timm_backbone import TimmBackbone
-from detgraft.errors import CatalogError
+from detgraft.errors import CatalogError, SizeError
 from detgraft.pretrain.masked_ops import CLOSED, RULES, Rule, Visibility
 from detgraft.pretrain.masking import PATCH, grid_of, random_mask, upsample_mask
 
@@ -105,7 +105,7 @@ def _apply(rule: Rule, module: nn.Module, seen: Visibility, name: str, x: Tensor
     try:
         return rule(module, seen, x)
     except ValueError as error:
-        raise CatalogError(f"{type(module).__name__} at '{name}': {error}") from error
+        raise SizeError(f"{type(module).__name__} at '{name}': {error}") from error
 
 
 def _rules_of(backbone: TimmBackbone) -> Iterator[tuple[str, nn.Module, Rule]]:
@@ -136,7 +136,8 @@ def _objection(module: nn.Module) -> str | None:
         return None if len(module.normalized_shape) == 1 else "takes its statistics over several dimensions"
     if isinstance(module, _POINTWISE) or kind.__name__ in _SCALES:
         return None
-    if kind.__module__ in _ACTIVATION_FILES and not kind.__name__.startswith(_NOT_POINTWISE_ACTIVATIONS):
+    activation = next((parent for parent in kind.__mro__ if parent.__module__ in _ACTIVATION_FILES), None)
+    if activation is not None and not activation.__name__.startswith(_NOT_POINTWISE_ACTIVATIONS):
         return None
     if next(module.children(), None) is not None or isinstance(module, nn.Sequential | nn.ModuleList):
         return None  # its parts are looked at one by one, its own arithmetic by the trial

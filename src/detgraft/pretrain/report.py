@@ -115,6 +115,7 @@ def save_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> b
     epochs = [entry["epoch"] for entry in history]
     axes.plot(epochs, [entry["loss"] for entry in history], marker="." if len(epochs) < 40 else "", label="loss")
     axes.set(xlabel="epoch", ylabel="loss on masked patches", title=title)
+    axes.ticklabel_format(useOffset=False)
     axes.grid(alpha=0.3)
     rate = axes.twinx()
     rate.plot(epochs, [entry["lr"] for entry in history], color="tab:orange", linewidth=1, label="learning rate")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detgraft.errors import ArgumentError, Location
@@ -115,10 +115,10 @@ def run(
     lock = folder.lock()
     try:
         folder.open(extend)
-        online = spec.init == "pretrained"
-        slots = local_slots(spec.workers, online)
-        preflight(folder, slots[0], say)
-        pool: Pool = RayPool(spec.address, spec.workers, online) if spec.executor == "ray" else LocalPool(slots)
+        slots = local_slots(spec.workers)
+        # Initial weights are fetched here, once; the runs themselves stay offline.
+        preflight(folder, replace(slots[0], online=spec.init != "scratch"), say)
+        pool: Pool = RayPool(spec.address, spec.workers) if spec.executor == "ray" else LocalPool(slots)
         tell = listen or (lambda event: say(describe(event)))
         Engine(folder, pool, tell, lambda cell: track(folder, cell)).run(retry, resume == "restart")
     except KeyboardInterrupt:

@@ -84,26 +84,31 @@ class CellConfig:
             raise StudyError(f"is no complete run configuration: {error}.", Location(str(path))) from error
 
 
-def config_of(spec: StudySpec, arm: Arm, seed: int, data: str) -> CellConfig:
+def config_of(spec: StudySpec, arm: Arm, seed: int, found: Mapping[str, Any] | None = None) -> CellConfig:
     """The configuration of one cell of a study.
 
     Args:
         spec: The study.
         arm: The arm.
         seed: The seed.
-        data: The data YAML that the preflight has checked or derived.
+        found: What the preflight found: the data YAML that it checked or derived, and the initial checkpoint.
     """
+    found = found or {}
     weights = weights_of(spec, arm)
-    involved = {spec.data, arm.model, *spec.plugins, *([weights] if weights else [])}
+    fetched = found.get("weights") or {}
+    involved = {spec.data, arm.model, *spec.plugins}
+    files = {name: value for name, value in spec.fingerprints.items() if name in involved}
+    if weights and fetched:
+        files[weights] = fetched["digest"]
     return CellConfig(
         arm=arm.name,
         role=arm.role,
         model=_model_of(spec, arm),
         seed=seed,
-        data=data,
+        data=str(found.get("data") or spec.resolve(spec.data)),
         train=dict(spec.train),
         init=spec.init,
-        weights=spec.resolve(weights) if weights else None,
+        weights=fetched.get("path", spec.resolve(weights)) if weights else None,
         transfer_min=spec.transfer_min,
         plugins=tuple(spec.resolve(name) for name in spec.plugins),
         primary=spec.metrics.primary,
@@ -111,7 +116,7 @@ def config_of(spec: StudySpec, arm: Arm, seed: int, data: str) -> CellConfig:
         bootstrap=spec.metrics.bootstrap,
         track=spec.track,
         study=spec.digest(),
-        files={name: value for name, value in spec.fingerprints.items() if name in involved},
+        files=files,
     )
 
 

@@ -117,17 +117,16 @@ def visible_gpus() -> list[str]:
     return named[:count] if named else [str(index) for index in range(count)]
 
 
-def local_slots(workers: int | None, online: bool) -> list[Slot]:
+def local_slots(workers: int | None) -> list[Slot]:
     """Slots of this machine.
 
     Args:
         workers: Runs at once; as many as GPUs by default, one without a GPU.
-        online: Whether runs may use the network.
     """
     gpus = visible_gpus()
     count = workers or max(len(gpus), 1)
     threads = max((os.cpu_count() or 1) // count, 1)
-    return [Slot(gpus[i % len(gpus)] if gpus else None, threads, online) for i in range(count)]
+    return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
 
 
 class Engine:
@@ -200,8 +199,7 @@ class Engine:
             cell.folder.mkdir(parents=True, exist_ok=True)
             (cell.folder / "error.json").unlink(missing_ok=True)
             preflight = read_json(self.folder.arm_file(cell.arm)) or {}
-            data = str(preflight.get("data") or self.folder.spec.resolve(self.folder.spec.data))
-            config = config_of(self.folder.spec, cell.arm, cell.seed, data)
+            config = config_of(self.folder.spec, cell.arm, cell.seed, preflight)
             write_json(cell.folder / "cell.json", config.to_json())
             write_json(cell.folder / "cost.json", preflight["cost"])
             self._progress[cell] = int(cell.progress().get("epoch", 0))

@@ -24,12 +24,12 @@ class Slot:
     Args:
         gpu: Entry for CUDA_VISIBLE_DEVICES; None leaves the variable alone, an empty text hides all GPUs.
         threads: Threads of one run on the processor.
-        online: Whether the run may use the network (only to fetch pretrained weights).
+        online: Whether it may use the network: the preflight, to fetch initial weights; a run never.
     """
 
     gpu: str | None
     threads: int
-    online: bool
+    online: bool = False
 
 
 def environment(folder: Path, slot: Slot, base: Mapping[str, str] | None = None) -> dict[str, str]:

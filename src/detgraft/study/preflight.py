@@ -6,14 +6,15 @@ argument), and measures what each arm costs while nothing else keeps the machine
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from detgraft.errors import DetgraftError, Location, nearest
+from detgraft.errors import DetgraftError, Location
 from detgraft.study.cell import WATCH, end_with_parent, without_trackers
 from detgraft.study.config import CellConfig, config_of
 from detgraft.study.errors import StudyError
@@ -21,6 +22,7 @@ from detgraft.study.files import read_json, write_json
 from detgraft.study.launch import PREFLIGHT, Slot, start, stop
 from detgraft.study.provenance import hardware, versions
 from detgraft.study.spec import StudySpec, digest_of
+from detgraft.study.spec_fields import check_train_keys
 from detgraft.study.store import StudyFolder
 from detgraft.study.terms import Arm
 
@@ -39,7 +41,10 @@ def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] 
     Raises:
         StudyError: An arm does not build, or data or training arguments are wrong; lists all of them.
     """
+    from detgraft.upstream.models import argument_names
+
     spec = folder.spec
+    check_train_keys(spec.located, argument_names()[1])
     work = folder.path / "arms"
     work.mkdir(parents=True, exist_ok=True)
     todo = [arm for arm in spec.arms if not _is_current(folder, arm)]
@@ -58,21 +63,19 @@ def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] 
         status = process.wait()
     finally:
         stop([process])
-    problems = [f"{arm.name}: {text}" for arm in todo if (text := _problem(folder, arm, status))]
+    problems = [(arm, text) for arm in todo if (text := _problem(folder, arm, status))]
     if problems:
         # The same cause (wrong data, say) stops every arm; it is told once.
-        texts = list(dict.fromkeys(problem.split(": ", 1)[1] for problem in problems))
-        lines = problems if len(texts) > 1 else texts
+        same = len(problems) == len(todo) > 1 and len({text for _, text in problems}) == 1
+        lines = [problems[0][1]] if same else [f"{spec.where(arm)}: {arm.name}: {text}" for arm, text in problems]
         listing = "".join(f"\n  {line}" for line in lines)
-        raise StudyError(f"nothing was trained, because the study cannot be carried out:{listing}", _where(spec))
-
-
-def _where(spec: StudySpec) -> Location:
-    return Location(spec.source)
+        raise StudyError(
+            f"nothing was trained, because the study cannot be carried out:{listing}", Location(spec.source)
+        )
 
 
 def _config(spec: StudySpec, arm: Arm) -> CellConfig:
-    return config_of(spec, arm, 0, spec.resolve(spec.data))
+    return config_of(spec, arm, 0)
 
 
 def _key(spec: StudySpec, arm: Arm) -> str:
@@ -121,7 +124,7 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
         project: Folder for a data YAML that is derived from a folder.
 
     Returns:
-        Plain JSON: ``data``, ``classes``, ``cost``, ``transferred``, ``hardware``, ``versions``.
+        Plain JSON: ``data``, ``classes``, ``cost``, ``weights`` (path and digest), ``hardware``, ``versions``.
     """
     import torch
 
@@ -129,27 +132,35 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
     from detgraft.study.cost import measure
     from detgraft.study.training import new_model
     from detgraft.upstream.data import prepare_data
-    from detgraft.upstream.models import argument_names, check_model_size
+    from detgraft.upstream.models import check_model_size
 
-    known = argument_names()[1]
-    for key in config.train:
-        if key not in known:
-            raise StudyError(f"train: there is no training argument {key!r}.{nearest(key, known)}")
     data = str(prepare_data(config.data, "detect", project))
     classes = class_count(data)
     torch.manual_seed(0)
-    model, transferred = new_model(config)
+    config, found = _fetch_weights(config)
+    model = new_model(config)
     check_model_size(model, int(config.train["imgsz"]))
     built = detgraft.build(config.model, nc=classes)
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     return {
         "data": data,
+        "weights": found,
         "classes": classes,
-        "cost": asdict(measure(built, int(config.train["imgsz"]), device)),
-        "transferred": transferred,
+        "cost": dataclasses.asdict(measure(built, int(config.train["imgsz"]), device)),
         "hardware": hardware(),
         "versions": versions(),
     }
+
+
+def _fetch_weights(config: CellConfig) -> tuple[CellConfig, dict[str, str] | None]:
+    """Bring the initial checkpoint onto this machine once, so that the runs themselves need no network."""
+    if config.weights is None:
+        return config, None
+    import detgraft
+
+    path = Path(str(detgraft.YOLO(config.weights).ckpt_path)).resolve()
+    found = {"path": str(path), "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return dataclasses.replace(config, weights=str(path)), found
 
 
 def class_count(data: str) -> int:

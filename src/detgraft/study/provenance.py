@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,24 +40,23 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """Host, processor, memory and the first visible GPU."""
-    import torch
-
+    # A run that never imported torch did not use it.
+    torch: Any = sys.modules.get("torch")
     found: dict[str, Any] = {
         "host": socket.gethostname(),
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads() if torch else None,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": "cpu",
     }
-    if torch.cuda.is_available():
+    if torch and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         found["device"] = properties.name
         found["gpu_memory_gib"] = round(properties.total_memory / 2**30, 1)
         found["cuda"] = torch.version.cuda
-        cudnn: Any = torch.backends.cudnn
-        found["cudnn"] = cudnn.version()
+        found["cudnn"] = torch.backends.cudnn.version()
     return found
 
 

@@ -9,6 +9,7 @@ Source: https://github.com/ray-project/ray (Apache-2.0), `ray.init`, `ray.remote
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,19 +20,18 @@ from detgraft.study.launch import CELL, Slot, start, stop
 from detgraft.study.store import Cell
 
 
-def run_remotely(folder: str, threads: int, online: bool, command: Sequence[str]) -> int:
+def run_remotely(folder: str, threads: int, command: Sequence[str]) -> int:
     """What a Ray worker does: start the child and wait for it. Ray has set CUDA_VISIBLE_DEVICES for this worker.
 
     Args:
         folder: The cell's folder.
         threads: Threads of the run.
-        online: Whether it may use the network.
         command: What to start; the folder is added.
 
     Returns:
         The child's exit status.
     """
-    process = start(command, Path(folder), Slot(os.environ.get("CUDA_VISIBLE_DEVICES"), threads, online))
+    process = start(command, Path(folder), Slot(os.environ.get("CUDA_VISIBLE_DEVICES"), threads))
     try:
         return process.wait()
     finally:
@@ -44,24 +44,23 @@ class RayPool:
     Args:
         address: Address of a running cluster (``auto``, or ``HOST:6379``); None starts one on this machine alone.
         workers: Runs at once; by default as many as the cluster has GPUs, or one run for every machine without any.
-        online: Whether runs may use the network.
         command: What to start for a cell.
 
     Raises:
         MissingExtraError: Ray is not installed.
     """
 
-    def __init__(self, address: str | None, workers: int | None, online: bool, command: Sequence[str] = CELL) -> None:
+    def __init__(self, address: str | None, workers: int | None, command: Sequence[str] = CELL) -> None:
         # Read when Ray starts: no usage report leaves the machine.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         ray = require("ray", "ray")
-        self._ray, self._online, self._command = ray, online, command
+        self._ray, self._command = ray, command
         options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+        self._temporary: Path | None = None
         if address is None:
             # Ray's sockets lie below this folder, and a socket's path may have 107 characters at most.
-            options["_temp_dir"] = str(
-                Path(tempfile.gettempdir()) / f"dg-ray-{os.getuid() if hasattr(os, 'getuid') else 0}"
-            )
+            self._temporary = Path(tempfile.mkdtemp(prefix="dgr"))
+            options["_temp_dir"] = str(self._temporary)
         else:
             options = {"address": address, **options}
             options.pop("include_dashboard")
@@ -83,7 +82,7 @@ class RayPool:
 
     def begin(self, cell: Cell) -> None:
         """Start a run on whichever machine has room."""
-        task = self._remote.remote(str(cell.folder), self._threads, self._online, list(self._command))
+        task = self._remote.remote(str(cell.folder), self._threads, list(self._command))
         self._running[task] = cell
 
     def ended(self) -> list[tuple[Cell, int]]:
@@ -106,3 +105,5 @@ class RayPool:
             self._ray.cancel(task, force=True)
         self._running = {}
         self._ray.shutdown()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from detgraft.errors import Location
 from detgraft.study.located import Located, read_located
 from detgraft.study.spec_fields import read_fields
 from detgraft.study.terms import KEYS, METRIC_KEYS, Arm, Metrics
@@ -22,7 +23,7 @@ class StudySpec:
     """A checked study; see the template for what each field means.
 
     Args:
-        source: The study file, or "command line".
+        located: The values as written and their lines.
         folder: Folder that relative paths in the file are taken from.
         fingerprints: SHA-256 of every file that the study names, by the name as written.
     """
@@ -44,9 +45,14 @@ class StudySpec:
     workers: int | None
     track: tuple[str, ...]
     out: Path
-    source: str
+    located: Located
     folder: Path
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """The study file, or "command line"."""
+        return self.located.source
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -59,6 +65,12 @@ class StudySpec:
         if not path.is_absolute() and (self.folder / path).exists():
             path = self.folder / path
         return str(path.resolve()) if path.exists() else name
+
+    def where(self, arm: Arm) -> Location:
+        """Where an arm is written."""
+        if arm in self.variants:
+            return self.located.at("variants", self.variants.index(arm))
+        return self.located.at("base" if arm == self.base else "controls")
 
     def identity(self) -> dict[str, Any]:
         """Everything that a result depends on, as plain JSON; where and how the runs are executed is left out."""
@@ -150,18 +162,17 @@ def build_spec(located: Located, folder: Path, default_name: str) -> StudySpec:
     """
     located.check_keys(located.values, KEYS, "key")
     fields = read_fields(located, default_name)
-    spec = StudySpec(source=located.source, folder=folder, **fields)
+    spec = StudySpec(located=located, folder=folder, **fields)
     return StudySpec(**{**vars(spec), "fingerprints": fingerprints(spec)})
 
 
 def fingerprints(spec: StudySpec) -> dict[str, str]:
-    """SHA-256 of every file that the study names: data YAML, model YAMLs, weights and plug-ins.
+    """SHA-256 of every file that the study names: data YAML, model YAMLs and plug-ins.
 
     A data folder is fingerprinted by the names and sizes of its files, leaving out Ultralytics' own ``*.cache``.
     """
+    # The initial checkpoint is not among them: it may be fetched only when the study first runs.
     names = {spec.data, *spec.plugins, *(arm.model for arm in spec.arms)}
-    if spec.weights:
-        names.add(spec.weights)
     found = {}
     for name in names:
         path = Path(spec.resolve(name))

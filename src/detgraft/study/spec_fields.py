@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +127,18 @@ def _train(located: Located) -> dict[str, Any]:
     return {"epochs": 100, "batch": 16, "imgsz": 640, **values}
 
 
-def check_train_keys(located: Located, known: tuple[str, ...]) -> None:
+def check_train_keys(located: Located, known: Iterable[str]) -> None:
     """Refuse training arguments that the installed Ultralytics does not know.
 
     Args:
         located: The values and their lines.
         known: Names of Ultralytics' arguments.
     """
-    located.check_keys(located.values.get("train") or {}, sorted(known), "training argument", "train")
+    values = located.values.get("train") or {}
+    for key in values:
+        if key not in set(known):
+            hint = nearest(str(key), known)
+            raise located.fail(f"Ultralytics has no training argument {key!r}.{hint}", "train", key)
 
 
 def _metrics(located: Located) -> Metrics:

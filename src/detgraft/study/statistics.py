@@ -31,17 +31,16 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from detgraft.errors import ArgumentError
+from detgraft.study.terms import ALPHA, MARGIN
 
 Array = NDArray[np.float64]
 
-ALPHA = 0.05
-"""Family-wise error rate of the verdicts "helps" and "hurts"."""
-MARGIN = 0.01
-"""Differences of AP (0 to 1) up to this size are called "no difference": 1 AP point."""
 POWER = 0.8
 _EXACT_UP_TO = 18  # 2^18 sign patterns are still a matter of milliseconds; beyond that they are drawn.
 _DRAWN_FLIPS = 200_000
 _MOST_SEEDS = 1000
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(400)
+_QUANTILES, _WEIGHTS = (_NODES + 1) / 2, _NODE_WEIGHTS / 2
 
 
 class Verdict(Enum):
@@ -181,11 +180,16 @@ def sign_flip_floor(variants: int, pairs: int) -> float:
 
 
 def _power(effect: float, pairs: int, alpha: float) -> float:
-    """Power of the two-sided paired t test against a difference of ``effect`` standard deviations."""
+    """Power of the two-sided paired t test against a difference of ``effect`` standard deviations.
+
+    The tails of the noncentral t, as the mean over the chi-square spread of the estimated standard deviation of the
+    normal tails given it. (scipy's own noncentral t returns NaN in far tails.)
+    """
     df, shift = pairs - 1, effect * math.sqrt(pairs)
     critical = float(stats.t.ppf(1 - alpha / 2, df))
-    above, below = stats.nct.sf(critical, df, shift), stats.nct.cdf(-critical, df, shift)
-    return float(above) + float(below)
+    spread = np.sqrt(stats.chi2.ppf(_QUANTILES, df) / df)
+    tails = stats.norm.sf(critical * spread - shift) + stats.norm.cdf(-critical * spread - shift)
+    return float(_WEIGHTS @ tails)
 
 
 def detectable(sd: float, pairs: int, variants: int = 1, alpha: float = ALPHA, power: float = POWER) -> float:

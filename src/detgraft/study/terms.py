@@ -7,7 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from detgraft.study.statistics import ALPHA, MARGIN
+ALPHA = 0.05
+"""Family-wise error rate of the verdicts "helps" and "hurts"."""
+MARGIN = 0.01
+"""Differences of AP (0 to 1) up to this size are called "no difference": 1 AP point."""
 
 KEYS = (
     "name",
@@ -44,7 +47,6 @@ OWNED_TRAIN_KEYS = {
     "pretrained": "write it as the study's init:",
     "transfer": "write it as the study's init:",
     "plugins": "write it as the study's own plugins:",
-    "workers_per_gpu": "write it as the study's own workers:",
     "time": "a limit in hours gives arms different numbers of epochs; set epochs",
     **dict.fromkeys(
         ("mode", "task", "project", "name", "exist_ok", "resume", "save", "save_dir", "val", "device", "split"), _OWNED

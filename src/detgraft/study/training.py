@@ -58,8 +58,17 @@ class Recorder:
 
     def attach(self, model: Any) -> None:
         """Hang the callbacks onto an Ultralytics model."""
+        model.add_callback("on_train_start", self.note_transfer)
         model.add_callback("on_train_epoch_start", self.refuse_other_batch)
         model.add_callback("on_model_save", self.publish)
+
+    def note_transfer(self, trainer: Any) -> None:
+        """Note what share of the model that is now trained, with the data's own classes, came from a checkpoint."""
+        from detgraft.upstream.transfer import report_of
+
+        report = report_of(trainer.model)
+        if report is not None and not self.resumed_at:
+            self.transferred = report.share
 
     def refuse_other_batch(self, trainer: Any) -> None:
         """Stop when Ultralytics has answered a full GPU by halving the batch, which no other arm would get."""
@@ -108,7 +117,7 @@ def train(config: CellConfig, folder: Path, book: Checkpoints) -> Path:
     if state is None:
         shutil.rmtree(run, ignore_errors=True)
         _seed_everything(config.seed)
-        model, recorder.transferred = new_model(config)
+        model = new_model(config)
     else:
         # Ultralytics reads the state again from here, and best.pt may be half written there.
         weights = run / "weights"
@@ -132,21 +141,16 @@ def train(config: CellConfig, folder: Path, book: Checkpoints) -> Path:
     return run / "weights" / "best.pt"  # the same weights as the published ones, without the optimiser
 
 
-def new_model(config: CellConfig) -> tuple[Any, float | None]:
-    """Build an arm's model with its initial weights.
+def new_model(config: CellConfig) -> Any:
+    """Build an arm's ``detgraft.YOLO`` with its initial weights.
 
     Args:
         config: Any run of the arm.
-
-    Returns:
-        The ``detgraft.YOLO`` and the share of tensors that came from the initial checkpoint (None from scratch).
     """
-    if config.init == "scratch":
-        return _open(config, config.model), None
-    import detgraft
-
-    model = detgraft.YOLO(config.model, transfer=config.weights, transfer_min=config.transfer_min, **_plugins(config))
-    return model, float(model.transfer_report.share)
+    model = _open(config, config.model)
+    if config.weights is not None:
+        model.transfer(config.weights, config.transfer_min)
+    return model
 
 
 def _open(config: CellConfig, model: str) -> Any:

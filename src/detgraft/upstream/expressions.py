@@ -5,15 +5,21 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 from ultralytics.nn import tasks
 
+import detgraft
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, Location, PlanError, nearest
 from detgraft.plan.compose import compose, sections
+from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import parse_expression
 from detgraft.upstream.capabilities import stock_module, stock_yamls
 from detgraft.upstream.load import load_yaml
@@ -53,7 +59,12 @@ def compose_mapping(text: str) -> dict[str, Any]:
     found = compose(expression, plan, _strides(base, str(expression)), entries, stock_parameters)
     for note in found.notes:
         tasks.LOGGER.info(f"{expression}: {note}")
-    record = {"expression": str(expression), "base": expression.base_yaml, "origins": found.origins}
+    record = {
+        "expression": str(expression),
+        "base": expression.base_yaml,
+        "origins": found.origins,
+        "notes": found.notes,
+    }
     return {**base, **sections(found), "yaml_file": f"{expression}.yaml", RECORD: record}
 
 
@@ -97,3 +108,52 @@ def _run(layers: nn.Sequential, image: Tensor) -> dict[int, int]:
         if isinstance(x, Tensor) and x.ndim == 4:
             strides[index] = round(PROBE_SIZE / x.shape[-1])
     return strides
+
+
+def to_yaml(mapping: Mapping[str, Any]) -> str:
+    """Write a model description as the YAML that builds the same model wherever it is saved.
+
+    The scale in force comes first among the scales, since a file's name need not carry its letter. What is only a
+    record (how the expression was composed) is left out: it would be wrong once somebody edits the rows. Weights still
+    follow the layers then, by comparing rows.
+
+    Args:
+        mapping: A description as Ultralytics passes it around.
+
+    Raises:
+        PlanError: The description is malformed.
+    """
+    plan = plan_of(dict(mapping))
+    record = mapping.get(RECORD)
+    name, notes = Path(str(mapping.get("yaml_file") or "model")).name, []
+    if isinstance(record, dict):
+        name, notes = record["expression"], record.get("notes", [])
+    lines = [f"# {_printable(line)}" for line in (name, *notes)]
+    lines += [f"# Written by detgraft {detgraft.__version__}. Layer numbers stand behind the rows.", ""]
+    for key, value in mapping.items():
+        if key == "scales" and isinstance(value, dict):
+            lines.append(
+                "scales: # [depth, width, max_channels]; the first is in force unless the file's name says one"
+            )
+            first = plan.scaling.name
+            for letter in sorted(value, key=lambda letter: letter != first):
+                lines.append(f"  {letter}: {_flow(list(value[letter]))}")
+        elif key not in (*SECTIONS, "scale", "yaml_file", RECORD):
+            lines.append(f"{key}: {_flow(value)}")
+    for section in SECTIONS:
+        lines += ["", f"{section}:", "  # [from, repeats, module, args]"]
+        for row in (row for row in plan.rows if row.section == section):
+            source = list(row.written_from) if isinstance(row.written_from, tuple) else row.written_from
+            text = _flow([source, row.repeats, row.module, list(row.args)])
+            last = f"-{row.index + row.span - 1}: strides 4, 8, 16, 32 are layers {row.index + 1} to {row.index + 4}"
+            lines.append(f"  - {text} # {row.index}{last if row.span > 1 else ''}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=sys.maxsize, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)

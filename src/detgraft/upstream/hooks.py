@@ -29,12 +29,14 @@ from ultralytics.nn import tasks
 from detgraft.blocks.fusing import fuse_tree
 from detgraft.catalog.plugins import answer_for_missing, load_inherited
 from detgraft.catalog.registry import catalogue
-from detgraft.errors import SizeError, UpstreamError
+from detgraft.errors import DetgraftError, SizeError, UpstreamError
 from detgraft.plan.expression import is_expression
+from detgraft.upstream.bounds import refuse_absurd
 from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
 from detgraft.upstream.expressions import compose_mapping
+from detgraft.upstream.layers import explain_failed_build
 from detgraft.upstream.load import load_yaml
-from detgraft.upstream.parse import names_grafts, parse_grafted, refuse_unknown
+from detgraft.upstream.parse import names_grafts, parse_grafted, parse_stock, refuse_unknown
 from detgraft.upstream.portable import allow_safe_loading, without_files
 from detgraft.upstream.transfer import load_across, source_of
 
@@ -107,10 +109,10 @@ def _rebind_imported() -> None:
 
 def _parse_model(original: Any) -> Callable[..., Any]:
     def parse_model(d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
-        if names_grafts(d):
-            return parse_grafted(original, d, ch, verbose)
         refuse_unknown(d)
-        return original(d, ch, verbose)
+        refuse_absurd(d, ch)
+        parse = parse_grafted if names_grafts(d) else parse_stock
+        return parse(original, d, ch, verbose)
 
     return parse_model
 
@@ -125,7 +127,13 @@ def _yaml_model_load(original: Any) -> Callable[..., Any]:
 
 def _after_init(original: Any) -> Callable[..., Any]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
+        try:
+            original(self, *args, **kwargs)
+        except DetgraftError:
+            raise
+        except Exception as error:
+            mapping = vars(self).get("yaml")
+            raise explain_failed_build(mapping, int(kwargs.get("ch") or 3), error) from error
         mapping = getattr(self, "yaml", None)
         if isinstance(mapping, dict) and names_grafts(mapping):
             from detgraft import __version__

@@ -33,7 +33,7 @@ def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None
             return original(name)  # it knows further spellings (yolov8n6, remote names)
         except FileNotFoundError as error:
             siblings = [p.name for p in Path(name).parent.glob("*.y*ml")] if Path(name).parent.is_dir() else []
-            hint = nearest(Path(name).name, [*siblings, *known_models()])
+            hint = nearest(Path(name).stem, [Path(known).stem for known in (*siblings, *known_models())])
             raise PlanError(f"there is no such model file.{hint}", Location(name)) from error
     document = read_document(found, name)
     if found in zoo_yamls().values():

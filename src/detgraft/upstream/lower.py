@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from ultralytics.nn import tasks
 
 from detgraft.blocks.features import FeatureSelect
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
-from detgraft.errors import ArgumentError, CatalogError, PlanError, nearest
+from detgraft.errors import ArgumentError, CatalogError, PlanError, WeightsError, nearest
 from detgraft.plan.rows import PYRAMID_STRIDES, Plan, Row
 from detgraft.upstream.capabilities import stock_module, stock_names
 from detgraft.upstream.standins import RowKey
 from detgraft.weights.backbone_files import load_backbone_weights
+from detgraft.weights.hub import IMAGENET, load_default_weights
 
 CARRIER = "CBLinear"
 MAX_CHANNELS = 65_536
@@ -125,6 +127,7 @@ def lower(
     Raises:
         ArgumentError: Arguments that do not fit the graft.
         PlanError: A row that cannot be built.
+        WeightsError: A backbone's weights that are absent or do not fit.
     """
     lowered = Lowered()
     for row in plan.rows:
@@ -295,8 +298,13 @@ def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
             "a detector needs 8, 16 and 32",
             row.location,
         )
-    if weights is not None:
-        load_backbone_weights(backbone, weights)
+    try:
+        if weights == IMAGENET:
+            tasks.LOGGER.info(load_default_weights(backbone))
+        elif weights is not None:
+            load_backbone_weights(backbone, weights)
+    except WeightsError as error:
+        raise WeightsError(str(error), row.location) from error
     built: nn.Module = backbone
     return built
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ultralytics
 from torch import nn
 from ultralytics.nn import tasks
 
 from detgraft.catalog.plugins import load_plugins
-from detgraft.errors import ArgumentError, Location, PlanError, WeightsError
-from detgraft.plan.expression import is_expression
+from detgraft.errors import ArgumentError, Location, PlanError, WeightsError, nearest
+from detgraft.plan.expression import is_expression, parse_expression
 from detgraft.upstream import hooks
 from detgraft.upstream.data import prepare_data
+from detgraft.upstream.expressions import to_yaml
+from detgraft.upstream.quiet import quiet
 from detgraft.upstream.resolve import locate, zoo_yamls
+from detgraft.upstream.safetensors_file import ENDING, read_safetensors, write_safetensors
 from detgraft.upstream.transfer import report_of
 from detgraft.weights.transfer import TransferReport
 
@@ -68,6 +71,25 @@ class _Grafting:
         self.model = trial
         self.overrides["pretrained"] = str(weights)
         return report
+
+    def export(self, **kwargs: Any) -> Any:
+        """Export; see Ultralytics. ``format="safetensors"`` writes weights and description into one file, no pickle."""
+        if str(kwargs.get("format", "")).lower() != ENDING[1:]:
+            return super().export(**kwargs)  # type: ignore[misc]
+        source = Path(str(self.overrides.get("model") or "model"))
+        folder = source.parent if source.is_file() else Path()
+        return str(write_safetensors(self.model, folder / f"{source.name.removesuffix(source.suffix)}{ENDING}"))
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        """Open a checkpoint, as Ultralytics does, or a file without pickle."""
+        if not str(weights).lower().endswith(ENDING):
+            super()._load(weights, task)  # type: ignore[misc]
+            return
+        opened: Any = read_safetensors(weights)
+        self.model, self.task, self.ckpt, self.ckpt_path = opened, opened.task, {"model": opened}, str(weights)
+        reset = self._reset_ckpt_args(opened.args)  # type: ignore[attr-defined]
+        self.overrides = opened.args = {**reset, "model": str(weights), "task": opened.task}
+        self.model_name = str(weights)
 
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
         """Train; see Ultralytics. ``data`` may be a folder with ``train/images``, ``train/labels``, ``val/...``."""
@@ -157,12 +179,26 @@ def model_file(model: str | Path, *, stock: bool = False) -> str:
         stock: Take a bare stock name (``yolo11n``) for its YAML too; otherwise it means its checkpoint, as upstream.
     """
     name = str(model).strip()
+    if is_expression(name):
+        return f"{parse_expression(name)}.yaml"
     if name.lower().endswith((".yaml", ".yml")):
         return name
-    if is_expression(name):
-        return f"{name}.yaml"
+    if name.lower().endswith(".pt"):
+        return _existing_checkpoint(name)
     found = None if Path(name).suffix else locate(f"{name}.yaml")
     return f"{name}.yaml" if found is not None and (stock or found in zoo_yamls().values()) else name
+
+
+def _existing_checkpoint(name: str) -> str:
+    """Return a checkpoint's name when it exists, or when Ultralytics publishes one of that name and may fetch it."""
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+    path = Path(name)
+    published = path.name == name and name in GITHUB_ASSETS_NAMES
+    if not published and "://" not in name and not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.pt")] if path.parent.is_dir() else []
+        raise WeightsError(f"there is no such checkpoint.{nearest(path.name, siblings)}", Location(name))
+    return name
 
 
 def _names_rtdetr_head(name: str) -> bool:
@@ -227,10 +263,27 @@ def open_model(model: str | Path | nn.Module | dict[str, Any], nc: int | None = 
         return inner
     if isinstance(model, nn.Module):
         return model
-    if not isinstance(model, dict) and str(model).lower().endswith(".pt"):
+    if not isinstance(model, dict) and str(model).lower().endswith((".pt", ENDING)):
         opened: nn.Module = YOLO(model).model
         return opened
     return build(model, nc=nc, ch=ch)
+
+
+def describe(model: str | Path, nc: int | None = None) -> str:
+    """Return the YAML that builds a model, see :func:`detgraft.upstream.expressions.to_yaml`.
+
+    Args:
+        model: A graft expression, a model YAML (own, stock or of the zoo), or a checkpoint.
+        nc: Number of classes to write; the description's own by default.
+
+    Raises:
+        DetgraftError: The model cannot be built.
+    """
+    with quiet():
+        mapping = dict(cast(Any, open_model(model, nc=nc)).yaml)
+        if not str(model).lower().endswith(".pt"):  # the built model has forgotten the names of weights files
+            mapping = {**tasks.yaml_model_load(model_file(model, stock=True)), "nc": mapping["nc"]}
+    return to_yaml(mapping)
 
 
 def thop_gflops(model: nn.Module, imgsz: int) -> float | None:

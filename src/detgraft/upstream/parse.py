@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -89,6 +89,57 @@ def parse_grafted(original: Any, mapping: dict[str, Any], ch: int, verbose: bool
     return _Build(original, mapping, plan, ch).run(verbose)
 
 
+def parse_stock(original: Any, mapping: dict[str, Any], ch: int, verbose: bool) -> tuple[nn.Sequential, list[int]]:
+    """Build a description without grafts: the real parser with its own names; only its failures are put into words.
+
+    Raises:
+        DetgraftError: The description cannot be built; names the row.
+    """
+    try:
+        built: tuple[nn.Sequential, list[int]] = original(mapping, ch, verbose)
+        return built
+    except DetgraftError:
+        raise
+    except Exception as error:
+        raise explain(original, plan_of(mapping), error) from error
+
+
+def declared_channels(original: Any, mapping: dict[str, Any], ch: int) -> list[Any]:
+    """Return what the real parser takes for the output channels of every layer but the head.
+
+    Args:
+        original: The real ``parse_model``.
+        mapping: A model description, grafted or not.
+        ch: Image channels.
+
+    Returns:
+        Per layer a number, or a list of numbers for a layer with several outputs.
+    """
+    return _Build(original, mapping, plan_of(mapping), ch).declared()
+
+
+def explain(original: Any, plan: Plan, error: Exception) -> DetgraftError:
+    """Say which row the real parser stumbled over, read from its own loop variable.
+
+    Args:
+        original: The real ``parse_model``.
+        plan: The plan that was parsed.
+        error: What it raised, with its traceback.
+    """
+    index, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code is original.__code__:
+            index = traceback.tb_frame.f_locals.get("i")
+        traceback = traceback.tb_next
+    text = f"{type(error).__name__}: {error}".strip()[:300]
+    if isinstance(index, int) and index < sum(row.span for row in plan.rows):
+        row = plan.row_of_layer(index)
+        return PlanError(f"'{row.module}' with arguments {list(row.args)!r:.200} cannot be built: {text}", row.location)
+    return UpstreamError(
+        f"the parser of ultralytics {ULTRALYTICS_VERSION} refused the model: {text}", Location(plan.source)
+    )
+
+
 class _Build:
     """One run of the real parser over one plan."""
 
@@ -115,8 +166,20 @@ class _Build:
         with _default_activation_kept():
             layers, save = self._call(lowered, names, verbose)
         for index, recipe in lowered.recipes.items():
+            if index >= len(layers) or layers[index] is not recipe.module:
+                raise UpstreamError(
+                    f"the parser of ultralytics {ULTRALYTICS_VERSION} did not build layer {index} ({recipe.name}) as "
+                    "detgraft expects; docs/compatibility.md lists the releases that were tried"
+                )
             setattr(layers[index], "type", recipe.name)  # noqa: B010 - nn.Module declares `type` as a method
         return layers, save
+
+    def declared(self) -> list[Any]:
+        """Output channels of every layer but the head, as the parser hands them to the layers that read them."""
+        lowered = lower(self.plan, self.channels_of, self.backbones)
+        count = len(lowered.rows)
+        seen = self._blank_run(lowered, range(count - 1))
+        return [seen[index] for index in range(count - 1)]
 
     def channels_of(self, row: Row) -> tuple[int, ...]:
         """Find the input channels of a row, by running the parser's channel arithmetic over the rows before it."""
@@ -133,16 +196,24 @@ class _Build:
         """Run the real parser with blank layers; rows appended at the end report the channels that they are given."""
         last = max(row.index for row in rows)
         lowered = lower(self.plan, self.channels_of, self.backbones, placeholders=True, stop=stop or last + 1)
-        seen: dict[int, int] = {}
-        wanted: dict[int, list[int]] = {row.index: [] for row in rows}
+        sources = list(dict.fromkeys(source for row in rows for source in row.sources))
+        seen = self._blank_run(lowered, sources)
         for row in rows:
-            for source in row.sources:
-                key = len(lowered.rows)
-                wanted[row.index].append(key)
-                lowered.rows.append([source, 1, CARRIER, [1, RowKey(key)]])
+            if not all(isinstance(seen[source], int) for source in row.sources):
+                raise PlanError(f"'{row.module}' needs a layer with one feature as input", row.location)
+        return {row.index: tuple(seen[source] for source in row.sources) for row in rows}
+
+    def _blank_run(self, lowered: Lowered, sources: Iterable[int]) -> dict[int, Any]:
+        """Run the real parser with blank layers and a row behind the end per source, which is told its channels."""
+        seen: dict[int, Any] = {}
+        probes: dict[int, int] = {}
+        for source in sources:
+            probes[len(lowered.rows)] = source
+            lowered.rows.append([source, 1, CARRIER, [1, RowKey(len(lowered.rows))]])
 
         def capture(key: RowKey, args: tuple[Any, ...]) -> nn.Module:
-            seen[int(key)] = args[0]
+            if int(key) in probes:
+                seen[probes[int(key)]] = args[0]
             return nn.Identity()
 
         names: dict[str, Any] = {
@@ -153,11 +224,7 @@ class _Build:
         names[CARRIER] = make_stand_in(names[CARRIER], capture)
         with _default_activation_kept():
             self._call(lowered, names, verbose=False)
-        for row in rows:
-            bad = [seen[key] for key in wanted[row.index] if not isinstance(seen[key], int)]
-            if bad:
-                raise PlanError(f"'{row.module}' needs a layer with one feature as input", row.location)
-        return {index: tuple(seen[key] for key in keys) for index, keys in wanted.items()}
+        return seen
 
     def _call(self, lowered: Lowered, names: dict[str, Any], verbose: bool) -> tuple[nn.Sequential, list[int]]:
         function = types.FunctionType(
@@ -173,23 +240,8 @@ class _Build:
         except DetgraftError:
             raise
         except Exception as error:
-            raise self._explain(error) from error
+            raise explain(self.original, self.plan, error) from error
         return layers, save
-
-    def _explain(self, error: Exception) -> DetgraftError:
-        """Say which row the real parser stumbled over, read from its own loop variable."""
-        index, traceback = None, error.__traceback__
-        while traceback is not None:
-            if traceback.tb_frame.f_code is self.original.__code__:
-                index = traceback.tb_frame.f_locals.get("i")
-            traceback = traceback.tb_next
-        text = f"{type(error).__name__}: {error}".strip()
-        if isinstance(index, int) and index < sum(row.span for row in self.plan.rows):
-            row = self.plan.row_of_layer(index)
-            return PlanError(f"'{row.module}' with arguments {list(row.args)} cannot be built: {text}", row.location)
-        return UpstreamError(
-            f"the parser of ultralytics {ULTRALYTICS_VERSION} refused the model: {text}", Location(self.plan.source)
-        )
 
 
 class _BuildLog:

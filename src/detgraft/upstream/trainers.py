@@ -8,7 +8,10 @@ trainer, made on first use; the name must contain "Trainer" or Ultralytics skips
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
+
+from ultralytics.nn import tasks
 
 from detgraft.upstream import hooks
 
@@ -16,6 +19,31 @@ hooks.install()
 
 PREFIX = "Grafted"
 _STOCK_PACKAGES = ("yolo.detect", "yolo.segment", "yolo.pose", "yolo.obb", "yolo.classify", "yolo.world", "rtdetr")
+
+
+class _FullDescription:
+    """Lets a training begin with all weights that the model's name asks for.
+
+    Older releases (8.3.0) hand over the description of the model in memory, which names no weights files any more, and
+    forget ``pretrained=`` for a model that comes from a YAML.
+    """
+
+    args: Any
+    resume: Any
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        """Build the model that is trained; see Ultralytics."""
+        if weights is None and not self.resume and str(self.args.model).lower().endswith((".yaml", ".yml")):
+            cfg = str(self.args.model)
+            if isinstance(self.args.pretrained, (str, Path)):
+                weights = open_checkpoint(self.args.pretrained)
+        return super().get_model(cfg=cfg, weights=weights, verbose=verbose)  # type: ignore[misc]
+
+
+def open_checkpoint(path: str | Path) -> Any:
+    """Return the model of a checkpoint through the release's own loader."""
+    loader = getattr(tasks, "load_checkpoint", None) or tasks.attempt_load_one_weight
+    return loader(path)[0]
 
 
 def grafted_trainer(stock: type) -> type:
@@ -26,7 +54,9 @@ def grafted_trainer(stock: type) -> type:
     known = globals().get(name)
     if isinstance(known, type):
         return known
-    made = type(name, (stock,), {"__module__": __name__, "__doc__": f"{stock.__name__} for grafted models."})
+    made = type(
+        name, (_FullDescription, stock), {"__module__": __name__, "__doc__": f"{stock.__name__} for grafted models."}
+    )
     globals()[name] = made
     return made
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from detgraft.upstream.hooks import check_size
 from detgraft.upstream.models import open_model, thop_gflops
+from detgraft.verify.flops import flop_counter
 
 Shape = list[Any]
 """A tensor's shape as a list of integers, or a list of shapes for a layer with several outputs."""
@@ -130,7 +130,7 @@ def _counted_pass(model: nn.Module, image: Tensor) -> tuple[list[LayerCost], flo
     found: list[LayerCost] = []
     before: dict[int, int] = {}
     handles = []
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+    with flop_counter() as counter, torch.enable_grad():
 
         def enter(index: int) -> Callable[..., None]:
             return lambda *_: before.__setitem__(index, counter.get_total_flops())

@@ -1,0 +1,103 @@
+"""``detgraft new block NAME``: an own block to begin with, its registration and its test."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from detgraft.catalog.registry import catalogue
+from detgraft.cli.arguments import check_keys, parse_pairs
+from detgraft.errors import ArgumentError, CatalogError, nearest
+
+RULES = ("scaled", "same", "fixed", "pyramid")
+KINDS = ("block",)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def command(kind: str, name: str, words: Sequence[str]) -> None:
+    """Write the files and say what to do with them.
+
+    Raises:
+        DetgraftError: Wrong arguments, a name that cannot be used, or a file that exists; nothing was written then.
+    """
+    if kind not in KINDS:
+        raise ArgumentError(f"`detgraft new` makes a block: detgraft new block NAME; found '{kind}'")
+    pairs = parse_pairs(words)
+    check_keys(pairs, ("channels", "out"))
+    block, test = new_block(name, str(pairs.get("channels", "scaled")), Path(str(pairs.get("out", "."))))
+    print(f"Wrote {block} and {test}. Next:")
+    print(f"  pytest {test}")
+    print(f"  detgraft show yolo11n+{name} plugins={block}")
+
+
+def new_block(name: str, channels: str = "scaled", folder: Path = Path()) -> tuple[Path, Path]:
+    """Write a commented block with its registration, and a test that holds it to the contract.
+
+    Args:
+        name: The name to register; also the file's name.
+        channels: Channel rule: scaled, same, fixed or pyramid.
+        folder: Where to write; made if it does not exist.
+
+    Returns:
+        The paths of the block and of its test.
+
+    Raises:
+        ArgumentError: An unknown rule, or a file that exists.
+        CatalogError: A name that is no Python name, is taken, or would hide a Python module.
+    """
+    if channels not in RULES:
+        raise ArgumentError(f"channels must be one of {', '.join(RULES)}, found '{channels}'.{nearest(channels, RULES)}")
+    check_name(name)
+    paths = folder / f"{name}.py", folder / f"test_{name}.py"
+    for path in paths:
+        if path.exists():
+            raise ArgumentError(f"{path} exists already; nothing was written. Choose another name or out=FOLDER")
+    environment = Environment(
+        loader=PackageLoader("detgraft.cli"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    words = {"name": name, "cls": class_name(name), "rule": channels}
+    texts = [environment.get_template(template).render(words) for template in ("block.py.jinja", "test_block.py.jinja")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"the folder {folder} cannot be made: {error.strerror or error}") from error
+    for path, text in zip(paths, texts, strict=True):
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    return paths
+
+
+def check_name(name: str) -> None:
+    """Raise unless a name can be registered and be a file's name.
+
+    Raises:
+        CatalogError: Says why it cannot.
+    """
+    from detgraft.upstream.capabilities import stock_module
+
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+        raise CatalogError(f"a block's name is a Python name: letters, digits and _; found '{name}'")
+    taken = catalogue.find(name) or catalogue.find(name.lower())
+    if taken is not None:
+        raise CatalogError(f"the name '{name}' is registered already (as '{taken.name}'); choose another")
+    if stock_module(name) is not None:
+        raise CatalogError(f"'{name}' is the name of a stock Ultralytics module; choose another")
+    if name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
+        raise CatalogError(f"a file {name}.py would hide the Python module '{name}'; choose another name")
+
+
+def class_name(name: str) -> str:
+    """Turn a name into a class's: my_block becomes MyBlock; a name with capitals stays."""
+    if name != name.lower():
+        return name
+    return "".join(part.capitalize() for part in name.split("_"))

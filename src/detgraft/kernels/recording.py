@@ -1,0 +1,25 @@
+"""Tells a forward pass that only runs from one that is recorded, compiled or counted.
+
+A fast path made of buffers, strided views and own kernels is right only where operators run at once. A graph must hold
+plain operators, and a counter of operations must see the mathematical work and not the padding of a tile.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.utils import _python_dispatch
+
+
+def is_traced() -> bool:
+    """Say whether the running forward is being recorded into a graph (TorchScript, ONNX, ``torch.export``)."""
+    if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():  # type: ignore[attr-defined, no-untyped-call]
+        return True
+    is_exporting = getattr(torch.compiler, "is_exporting", None)  # absent before torch 2.7
+    return is_exporting is not None and bool(is_exporting())
+
+
+def is_recorded() -> bool:
+    """Say whether anything watches single operators: a recorder, ``torch.compile``, a counter, fake or meta tensors."""
+    if is_traced() or torch.compiler.is_compiling():
+        return True
+    return _python_dispatch._get_current_dispatch_mode() is not None

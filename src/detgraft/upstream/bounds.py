@@ -1,0 +1,113 @@
+"""Refuses descriptions of absurd size before anything of that size is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from detgraft.errors import Location, PlanError
+from detgraft.plan.rows import Plan, Row
+from detgraft.upstream.capabilities import stock_yamls
+from detgraft.upstream.layers import layers_on_meta
+from detgraft.upstream.lower import MAX_CHANNELS
+from detgraft.upstream.parse import plan_of
+from detgraft.upstream.resolve import locate
+
+MAX_PARAMETERS = 2_000_000_000
+"""The largest stock model has 0.2e9 parameters, the catalogue's largest backbone 0.66e9."""
+
+MAX_LAYERS = 1000
+"""Repeats of all rows together, scaled; the largest stock model has less than 100."""
+
+HARMLESS = 1_000_000_000
+"""A rough upper bound of the parameters below which nothing is estimated: no stock detector reaches it."""
+
+
+def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
+    """Raise for a description whose numbers cannot belong to a model that anyone can run.
+
+    The cheap rough bound costs nothing for ordinary models; only above it the layers are built on the meta device and
+    their parameters counted.
+
+    Args:
+        mapping: A model description.
+        ch: Image channels.
+
+    Raises:
+        PlanError: Too many channels, repeats or parameters; names the row.
+    """
+    if locate(str(mapping.get("yaml_file") or "")) in stock_yamls().values():
+        return  # what Ultralytics ships is built exactly as without detgraft
+    plan = plan_of(mapping)
+    repeats = 0
+    for row in plan.rows:
+        _refuse_numbers(plan, row)
+        repeats += plan.scaling.repeats(row.repeats)
+        if repeats > MAX_LAYERS:
+            raise PlanError(
+                f"the rows up to here repeat {repeats} modules at depth {plan.scaling.depth:g}; at most {MAX_LAYERS} "
+                "are built",
+                row.location,
+            )
+    for key, value in mapping.items():
+        if key not in ("backbone", "head", "nc") and any(abs(n) > MAX_CHANNELS for n in _numbers(value)):
+            raise PlanError(f"'{key}:' has a number above {MAX_CHANNELS}", Location(plan.source))
+    if _rough_bound(mapping, plan) > HARMLESS:
+        _refuse_parameters(mapping, plan, ch)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, bool):
+        return
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _numbers(entry)
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from _numbers(entry)
+
+
+def _refuse_numbers(plan: Plan, row: Row) -> None:
+    limit = max(MAX_CHANNELS, plan.nc or 0)
+    for number in _numbers(row.args):
+        if not math.isfinite(number) or abs(number) > limit:
+            raise PlanError(
+                f"'{row.module}' has the argument {number!r:.40}; numbers up to {limit} are possible", row.location
+            )
+    first = row.args[0] if row.args else None
+    if isinstance(first, int) and not isinstance(first, bool) and first > 0:
+        channels = plan.scaling.channels(first)
+        if channels > limit:
+            raise PlanError(
+                f"'{row.module}' would have {channels} channels at width {plan.scaling.width:g}; at most {limit} are "
+                "possible",
+                row.location,
+            )
+
+
+def _rough_bound(mapping: dict[str, Any], plan: Plan) -> float:
+    """More parameters than the model can have, roughly: channels in times channels out times kernel, for every row."""
+    width = max(plan.scaling.width, 1.0)
+    rows = [[abs(n) for n in _numbers(row.args)] for row in plan.rows]
+    widest = max([64.0, *(width * min(numbers[0], plan.scaling.max_channels) for numbers in rows if numbers)])
+    total = 0.0
+    for row, numbers in zip(plan.rows, rows, strict=True):
+        kernel = max([3.0, *numbers[1:]])
+        out = width * min(numbers[0], plan.scaling.max_channels) if numbers else widest
+        total += plan.scaling.repeats(row.repeats) * widest * max(out, 64.0) * kernel**2
+    others = [abs(n) for key, v in mapping.items() if key not in ("backbone", "head", "scales") for n in _numbers(v)]
+    return total * max([1.0, *(n / 1000 for n in others)])
+
+
+def _refuse_parameters(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
+    total = 0
+    for layer in layers_on_meta(mapping, ch):
+        total += sum(p.numel() for p in layer.parameters())
+        if total > MAX_PARAMETERS:
+            raise PlanError(
+                f"the layers up to here have {total:,} parameters; at most {MAX_PARAMETERS:,} are built",
+                plan.row_of_layer(int(layer.i)).location,
+            )

@@ -1,0 +1,84 @@
+"""Check 4: does fusing for inference change the answer, what does it leave behind, and what does it gain?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from detgraft.upstream import probes
+from detgraft.verify.parity import compare
+from detgraft.verify.result import CheckResult, skipped, verdict
+from detgraft.verify.subject import Subject
+from detgraft.verify.timing import median_ms
+from detgraft.verify.watch import LayerError, first_drift, outputs_by_layer, tensors_in
+
+NAME = "fuse"
+TOLERANCE = 1e-4
+"""Relative to the largest magnitude of a layer's output."""
+
+
+def check(subject: Subject) -> CheckResult:
+    """Compare every layer before and after ``fuse()``, count batch norms, and time both."""
+    if subject.model is None:
+        return skipped(NAME, "the model cannot be built")
+    subject.say("outputs before and after")
+    model = subject.woken()
+    size = subject.small
+    pictures = subject.pictures(2, size, size)
+    before = outputs_by_layer(model, pictures)
+    try:
+        fused = probes.fused(model)
+        after = outputs_by_layer(fused, pictures)
+    except LayerError as error:
+        return verdict(NAME, [f"{subject.layer(error.index)} fails once fused: {error.text}"], {})
+    except Exception as error:  # a graft's own fuse() may raise anything
+        return verdict(NAME, [f"fuse() fails: {type(error).__name__}: {str(error)[:300]}{_culprit(subject)}"], {})
+    figures: dict[str, Any] = {
+        "batch_norms_before": _norms(model),
+        "batch_norms_after": _norms(fused),
+        "parameters_before": sum(p.numel() for p in model.parameters()),
+        "parameters_after": sum(p.numel() for p in fused.parameters()),
+    }
+    problems = _differences(subject, model, before, after, size)
+    notes = []
+    if figures["batch_norms_after"]:
+        names = [subject.layer(i) for i, layer in enumerate(fused.model) if _norms(layer)]
+        notes.append(f"{figures['batch_norms_after']} batch norms stay, in {', '.join(names)}")
+    if not problems:
+        subject.say("speed before and after")
+        figures["ms_before"], figures["ms_after"] = (median_ms(m, pictures[:1]) for m in (model, fused))
+        figures["times_faster"] = figures["ms_before"] / figures["ms_after"]
+    return verdict(NAME, problems, figures, notes)
+
+
+def _norms(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def _differences(subject: Subject, model: Any, before: Any, after: Any, size: int) -> list[str]:
+    head = len(model.model) - 1
+    ranked, unit = probes.is_topk(model), probes.is_rtdetr(model)
+    drift = first_drift(
+        {i: t for i, t in before.items() if i != head}, {i: t for i, t in after.items() if i != head}, TOLERANCE
+    )
+    if drift is not None:
+        return [f"{subject.layer(drift[0])} answers differently once fused (by {drift[1]:.2g} of its magnitude)"]
+    answer = compare(before[head][:1], after[head][:1], size, ranked=ranked, unit=unit)
+    return [] if answer.fine else [f"{subject.layer(head)} answers differently once fused: {answer}"]
+
+
+def _culprit(subject: Subject) -> str:
+    """Name the layer whose own ``fuse()`` raises, by calling each one alone."""
+    for index, layer in enumerate(subject.copy().eval().model):
+        for module in layer.modules():
+            own = getattr(module, "fuse", None)
+            if own is None or type(module).__module__.startswith("ultralytics."):
+                continue
+            try:
+                with torch.no_grad():
+                    list(tensors_in(own()))
+            except Exception:
+                return f", in {subject.layer(index)}"
+    return ""

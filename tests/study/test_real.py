@@ -1,0 +1,171 @@
+"""Studies that really train, on a tiny made set; the kills at random moments are in the slow part."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from detgraft.datasets.made import make_shapes
+from detgraft.study.api import report, run, status
+from detgraft.study.cell import run_cell
+from detgraft.study.checkpoints import Checkpoints
+from detgraft.study.config import config_of
+from detgraft.study.detections import average_precision, load_detections, match
+from detgraft.study.errors import StudyError
+from detgraft.study.failures import GpuMemoryError, explain
+from detgraft.study.files import read_json, write_json
+from detgraft.study.lock import holder_of
+from detgraft.study.result import Cost
+from detgraft.study.spec import StudySpec, read_spec
+from detgraft.study.store import State, StudyFolder
+from detgraft.study.training import Recorder
+
+pytest.importorskip("faster_coco_eval", reason="the extra study is not installed")
+STUDY = """
+data: shapes
+base: yolo11n
+variants: [carafe]
+seeds: 1
+train: {epochs: 2, imgsz: 64, batch: 4, workers: 0}
+controls: none
+metrics: {bootstrap: 20}
+"""
+
+
+def make(folder: Path, text: str = STUDY, data: Path | None = None) -> StudySpec:
+    folder.mkdir(parents=True, exist_ok=True)
+    if data is None:
+        make_shapes(folder / "shapes", train=4, val=3, imgsz=64, seed=0)
+    (folder / "study.yaml").write_text(f"{text}\nout: {folder / 'out'}\n", encoding="utf-8")
+    return read_spec(folder / "study.yaml")
+
+
+def test_what_cannot_be_built_is_found_before_any_training(tmp_path: Path) -> None:
+    spec = make(tmp_path, STUDY.replace("[carafe]", "[carafe, carafee]"))
+    with pytest.raises(StudyError, match=r"nothing was trained(.|\n)*line 4: carafee: (.|\n)*carafe'"):
+        run(spec, say=lambda line: None)
+    assert not list((tmp_path / "out").rglob("started.json"))
+    wrong = make(tmp_path, STUDY.replace("epochs: 2", "epochs: 2, epoch: 3"))
+    with pytest.raises(StudyError, match=r"line 6: Ultralytics has no training argument 'epoch'.*'epochs'"):
+        run(wrong, say=lambda line: None)
+
+
+def test_a_real_cell_resumes_from_its_last_epoch_and_measures_by_the_coco_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyFolder(make(tmp_path, STUDY.replace("epochs: 2", "epochs: 3")))
+    study.open()
+    cell = next(study.cells())
+    cell.folder.mkdir(parents=True)
+    write_json(cell.folder / "cell.json", config_of(study.spec, cell.arm, cell.seed).to_json())
+    write_json(cell.folder / "cost.json", dataclasses.asdict(Cost(1, None, None, None, 64, "cpu")))
+    publish = Recorder.publish
+
+    def break_off(recorder: Recorder, trainer: object) -> None:
+        publish(recorder, trainer)
+        (cell.folder / "train" / "weights" / "best.pt").write_bytes(b"half a fi")
+        raise RuntimeError("broken off")
+
+    monkeypatch.setattr(Recorder, "publish", break_off)
+    assert run_cell(cell.folder) == 1
+    assert cell.error() == "RuntimeError: broken off"
+    assert cell.progress()["epoch"] == 1
+    monkeypatch.setattr(Recorder, "publish", publish)
+    assert run_cell(cell.folder) == 0
+    result = cell.result()
+    assert result.resumed_at == (1,)
+    assert result.epochs == 3
+    assert [row["epoch"] for row in read_json(cell.folder / "curve.json")] == [0, 1, 2]
+    assert cell.state() is State.DONE
+    truth, found = load_detections(cell.folder / "detections_val.npz")
+    assert result.metrics["val"].images == len(truth.files) == 3
+    labels = [path.read_text().splitlines() for path in sorted((tmp_path / "shapes" / "labels" / "val").glob("*.txt"))]
+    assert len(truth.classes_G) == sum(len(lines) for lines in labels)
+    _, x, y, w, h = (float(value) for value in labels[0][0].split())
+    corners = [64 * (x - w / 2), 64 * (y - h / 2), 64 * (x + w / 2), 64 * (y + h / 2)]
+    assert np.abs(truth.boxes_G4 - corners).max(axis=1).min() < 0.01
+    assert len(found.scores_D) > 0
+    ours = average_precision(match(truth, found))
+    assert float(np.nanmean(ours)) == pytest.approx(result.metrics["val"].coco["AP"], abs=1e-6)
+    assert "metrics/mAP50-95(B)" in result.metrics["val"].ultralytics
+
+
+def test_another_batch_than_the_other_arms_is_refused(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Checkpoints(tmp_path), None, 16)
+    recorder.refuse_other_batch(SimpleNamespace(batch_size=16))
+    with pytest.raises(GpuMemoryError, match="batch 8 instead of 16") as caught:
+        recorder.refuse_other_batch(SimpleNamespace(batch_size=8))
+    assert explain(caught.value, tmp_path).startswith("The GPU has too little memory")
+
+
+@pytest.mark.slow
+def test_a_real_study_from_start_to_report(tmp_path: Path) -> None:
+    pytest.importorskip("plotly", reason="the extra study is not installed")
+    spec = make(tmp_path)
+    lines: list[str] = []
+    done = run(spec, say=lines.append)
+    assert done.complete, [*done.failed.values(), *lines]
+    assert any("epoch 2/2" in line for line in lines)
+    for cell, _ in done.cells:
+        result = cell.result()
+        assert (cell.folder / "best.pt").stat().st_size > 1_000_000
+        assert result.cost.params > 2_000_000
+        assert result.cost.latency_ms is not None
+        assert result.versions["ultralytics"]
+        assert not result.resumed
+    assert report(spec).html.is_file()
+
+
+RUN = "import sys; from detgraft.study.api import run; run(sys.argv[1], say=lambda line: None)"
+KILLED = STUDY.replace("[carafe]", "[carafe, dynamicconv, c3k2_dynamicconv]").replace("seeds: 1", "seeds: 6")
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", RUN, str(folder / "study.yaml")], start_new_session=True, cwd=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_killing_a_study_of_3_variants_and_6_seeds_loses_nothing(tmp_path: Path) -> None:
+    whole = StudyFolder(make(tmp_path / "whole", KILLED))
+    assert start(tmp_path / "whole").wait() == 0
+    broken = StudyFolder(make(tmp_path / "broken", KILLED.replace("shapes", str(tmp_path / "whole" / "shapes"))))
+    chance, kills = random.Random(0), 0
+    while not all(cell.state() is State.DONE for cell in broken.cells()):
+        process = start(tmp_path / "broken")
+        try:
+            process.wait(chance.uniform(15, 45) if kills < 12 else None)
+        except subprocess.TimeoutExpired:
+            holders = [h for c in broken.cells() if (h := holder_of(c.folder / "cell.lock"))]
+            if holders and chance.random() < 0.5:
+                os.kill(holders[0].pid, signal.SIGKILL)
+                time.sleep(chance.uniform(0, 3))
+            process.kill()
+            process.wait()
+            kills += 1
+            end = time.monotonic() + 30
+            while any(cell.state() is State.RUNNING for cell in broken.cells()):
+                assert time.monotonic() < end, "a run outlived the study that started it"
+                time.sleep(0.1)
+    assert kills >= 10
+    assert status(broken.spec).complete
+    before = {(c.arm.name, c.seed): c.result() for c in whole.cells()}
+    after = {(c.arm.name, c.seed): c.result() for c in broken.cells()}
+    assert before.keys() == after.keys()
+    assert len(list(broken.path.rglob("result.json"))) == len(before) == 24
+    for key, result in after.items():
+        if not result.resumed:
+            assert result.metrics == before[key].metrics, key
+    assert not any(result.resumed for result in before.values())
+    for cell in broken.cells():
+        assert [row["epoch"] for row in read_json(cell.folder / "curve.json")] == [0, 1]

@@ -1,0 +1,167 @@
+"""The report: its figures are the results' figures, and a browser shows it without a complaint or a network."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import SMALL_STUDY, finish, finished_study, make_spec
+
+from detgraft.study.analysis import against_scale, analyse
+from detgraft.study.api import report
+from detgraft.study.errors import StudyError
+from detgraft.study.report import Report, claims_html, write_report
+from detgraft.study.result import Cost
+from detgraft.study.statistics import Verdict, compare, points
+from detgraft.study.store import StudyFolder
+
+pytest.importorskip("plotly", reason="the extra study is not installed")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CLAIMS = "### Single runs\n\n| model | mAP50 |\n|---|---|\n| YOLOv8n | 0.904 |\n\nNo seeds, no <intervals>.\n"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    return finished_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def written(study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    out = tmp_path_factory.mktemp("report")
+    (out / "claims.md").write_text(CLAIMS, encoding="utf-8")
+    return write_report(study, out, out / "claims.md")
+
+
+def test_the_verdicts_are_those_of_the_results(study: StudyFolder, written: Report) -> None:
+    values: dict[str, dict[int, float]] = {}
+    for cell in study.cells():
+        values.setdefault(cell.arm.name, {})[cell.seed] = float(cell.result().metrics["test"].coco["AP"] or 0)
+    variants = {arm.name: values[arm.name] for arm in study.spec.variants}
+    expected = compare(values["yolo11n"], variants)
+    assert [item.comparison for item in written.analysis.judged] == expected
+    assert [c.verdict for c in expected] == [Verdict.HELPS, Verdict.SAME, Verdict.UNKNOWN]
+    machine = json.loads(written.json.read_text())
+    assert [v["verdict"] for v in machine["verdicts"]] == [c.verdict.value for c in expected]
+    assert machine["verdicts"][0]["difference"] == pytest.approx(expected[0].difference)
+
+
+def test_the_tables_hold_the_results(study: StudyFolder, written: Report) -> None:
+    page, markdown = written.html.read_text(encoding="utf-8"), written.markdown.read_text(encoding="utf-8")
+    rows = list(csv.DictReader(written.csv.open(encoding="utf-8")))
+    assert len(rows) == 30
+    for arm in written.analysis.arms:
+        own = [float(row["test_AP"]) for row in rows if row["arm"] == arm.name]
+        assert np.mean(own) == pytest.approx(arm.primary.mean)
+        assert f"{100 * np.mean(own):.2f}" in table_row(page, "arm", arm.name)
+    for item in written.analysis.judged:
+        row = table_row(page, "variant", item.comparison.variant)
+        assert points(item.comparison.difference) in row
+        assert item.comparison.verdict.value in row
+        assert html.escape(item.comparison.reason, quote=False)[:40] in page
+        assert points(item.comparison.difference) in markdown
+    assert [row["resumed"] for row in rows].count("True") == 1
+    assert "carafe (seed 1)" in page
+    assert "carafe (seed 1)" in markdown
+
+
+def table_row(page: str, kind: str, name: str) -> str:
+    found = re.search(rf'<tr data-{kind}="{re.escape(html.escape(name))}">(.*?)</tr>', page, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_page_is_one_small_file_and_escapes_what_it_shows(written: Report) -> None:
+    page = written.html.read_text(encoding="utf-8")
+    assert written.html.stat().st_size < 3_000_000
+    assert not re.search(r"""(src|href)=["'](https?:)?//""", page)
+    assert "name <b>with</b> marks" not in page
+    assert "No seeds, no &lt;intervals&gt;." in page
+    assert "<td>YOLOv8n</td><td>0.904</td>" in page
+    assert page.count("data:image/jpeg;base64,") >= 6
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+def test_a_browser_draws_everything_without_errors(written: Report, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            str(BROWSER),
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--virtual-time-budget=30000",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            written.html.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert complaints == []
+    assert 'data-charts="drawn"' in done.stdout
+    for place in ("differences", "pareto-latency_ms", "pareto-params", "pareto-gflops", "curves", "classes"):
+        assert re.search(rf'id="{place}" class="js-plotly-plot"', done.stdout), place
+    for arm in written.analysis.arms:
+        assert f"{100 * arm.primary.mean:.2f}" in table_row(done.stdout, "arm", arm.name)
+
+
+def test_an_unfinished_study_is_reported_as_such(tmp_path: Path) -> None:
+    study = StudyFolder(make_spec(tmp_path, SMALL_STUDY))
+    study.open()
+    with pytest.raises(StudyError, match="no run has finished"):
+        analyse(study)
+    cells = list(study.cells())
+    finish(study, cells[0], 0.5)
+    with pytest.raises(StudyError, match="no finished seed in common"):
+        analyse(study)
+    finish(study, cells[1], 0.6)
+    written = report(study.spec)
+    assert written.analysis.judged[0].comparison.verdict is Verdict.UNKNOWN
+    assert "This study is not complete" in written.html.read_text(encoding="utf-8")
+
+
+def test_runs_on_different_pictures_are_never_compared(tmp_path: Path) -> None:
+    study = StudyFolder(make_spec(tmp_path, SMALL_STUDY))
+    study.open()
+    for cell in study.cells():
+        finish(study, cell, 0.5)
+    last = study.path / "cells" / "carafe" / "seed_1" / "result.json"
+    raw = json.loads(last.read_text())
+    raw["metrics"]["test"]["truth"] = "other pictures"
+    last.write_text(json.dumps(raw))
+    with pytest.raises(StudyError, match="changed while the study ran"):
+        analyse(study)
+
+
+def test_beside_the_larger_scale() -> None:
+    cheap, dear = Cost(10, 1.0, 2.0, None, 64, "cpu"), Cost(20, 4.0, 3.0, None, 64, "cpu")
+    base = {k: 0.5 + 0.001 * k for k in range(6)}
+    jitter = [0.001, -0.001, 0.0, 0.002, -0.002, 0.0]
+    better = compare(base, {"scale: big": {k: v + 0.05 + jitter[k] for k, v in base.items()}})[0]
+    worse = compare(base, {"scale: big": {k: v - 0.05 + jitter[k] for k, v in base.items()}})[0]
+    unclear = compare(base, {"scale: big": {k: v + 10 * jitter[k] for k, v in base.items()}})[0]
+    assert "big does better (+5.00 points" in against_scale(better, cheap, dear)
+    assert "for more: latency x1.50, parameters x2.00, GFLOPs x4.00." in against_scale(better, cheap, dear)
+    assert "does better" in against_scale(better, dear, cheap)
+    assert ", for less:" in against_scale(better, dear, cheap)
+    assert "does worse" in against_scale(worse, cheap, dear)
+    assert "not clearly better or worse" in against_scale(unclear, cheap, dear)
+
+
+def test_claims_are_text_and_tables() -> None:
+    shown = str(claims_html("# Title\nand more\n\n| a | b |\n|--|--|\n| <i>1</i> | 2 |\n\nplain"))
+    assert shown.startswith("<h3>Title</h3><p>and more</p>")
+    assert "<th>a</th>" in shown
+    assert "<td>&lt;i&gt;1&lt;/i&gt;</td>" in shown
+    assert shown.endswith("<p>plain</p>")

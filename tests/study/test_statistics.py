@@ -1,0 +1,202 @@
+"""The statistics against brute force, against tables, and against the simulated truth."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from detgraft.errors import ArgumentError
+from detgraft.study.statistics import (
+    Verdict,
+    _power,
+    bootstrap_interval,
+    compare,
+    decide,
+    detectable,
+    holm,
+    paired_t,
+    seeds_needed,
+    sign_flip,
+    sign_flip_floor,
+)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 10])
+def test_paired_t_equals_scipy(count: int) -> None:
+    random = np.random.default_rng(count)
+    base, other = random.normal(0, 1, (2, 4, count))
+    ours = paired_t(other - base)
+    theirs = stats.ttest_rel(other, base, axis=-1)
+    np.testing.assert_allclose(ours.p, theirs.pvalue, rtol=1e-9)
+    interval = theirs.confidence_interval(0.95)
+    np.testing.assert_allclose(ours.low, interval.low)
+    np.testing.assert_allclose(ours.high, interval.high)
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.6, 0.7]), [1.0, 1.0])
+    stack = np.random.default_rng(0).random((5, 3))
+    np.testing.assert_allclose(holm(stack), [holm(row) for row in stack])
+
+
+def test_sign_flip_equals_all_patterns() -> None:
+    random = np.random.default_rng(0)
+    for count in (1, 3, 6, 9):
+        d = random.normal(0.5, 1, count)
+        sums = [abs(np.dot(signs, d)) for signs in itertools.product([-1, 1], repeat=count)]
+        assert sign_flip(d) == pytest.approx(np.mean(np.array(sums) >= abs(d.sum()) - 1e-9))
+
+
+def test_sign_flip_reaches_its_floor_and_not_below() -> None:
+    assert sign_flip(np.full(6, 0.3)) == pytest.approx(2 / 64)
+    assert sign_flip_floor(3, 6) == pytest.approx(6 / 64)
+    assert sign_flip_floor(5, 3) == 1.0
+    assert sign_flip(np.zeros(5)) == 1.0
+    many = np.random.default_rng(1).normal(0, 1, 40)
+    assert sign_flip(many) == pytest.approx(float(stats.ttest_1samp(many, 0).pvalue), abs=0.05)
+
+
+def test_detectable_difference_equals_the_tables() -> None:
+    # Cohen's d of a one-sample t test at 80 % power, two-sided 5 %: G*Power gives 1.4349 (6) and 0.9960 (10).
+    assert detectable(1.0, 6) == pytest.approx(1.4349, abs=2e-3)
+    assert detectable(1.0, 10) == pytest.approx(0.9960, abs=2e-3)
+    assert detectable(0.01, 10) == pytest.approx(0.00996, abs=2e-5)
+    assert detectable(1.0, 10, variants=5) > detectable(1.0, 10)
+    assert math.isinf(detectable(1.0, 1))
+
+
+def test_detectable_difference_is_found_in_80_percent() -> None:
+    effect = detectable(1.0, 6)
+    d = np.random.default_rng(0).normal(effect, 1, (20_000, 6))
+    assert (paired_t(d).p <= 0.05).mean() == pytest.approx(0.8, abs=0.012)
+
+
+def test_seeds_needed_is_the_smallest_number() -> None:
+    needed = seeds_needed(0.01, 0.01)
+    assert needed is not None
+    assert detectable(0.01, needed) <= 0.01 < detectable(0.01, needed - 1)
+    assert seeds_needed(1.0, 1e-4) is None
+
+
+def runs(values: list[float]) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+def test_each_verdict_with_its_reason() -> None:
+    base = runs([0.50, 0.51, 0.49, 0.50, 0.52, 0.51])
+    up = runs([v + 0.03 + e for v, e in zip(base.values(), [0.002, -0.001, 0, 0.001, -0.002, 0.001], strict=True)])
+    down = runs([v - 0.03 + e for v, e in zip(base.values(), [0.002, -0.001, 0, 0.001, -0.002, 0.001], strict=True)])
+    same = runs([v + e for v, e in zip(base.values(), [0.002, -0.002, 0.001, -0.001, 0.0, 0.0], strict=True)])
+    wild = runs([v + e for v, e in zip(base.values(), [0.05, -0.04, 0.03, -0.02, 0.04, -0.03], strict=True)])
+    found = {c.variant: c for c in compare(base, {"up": up, "down": down, "same": same, "wild": wild})}
+    assert [found[k].verdict for k in ("up", "down", "same", "wild")] == [
+        Verdict.HELPS,
+        Verdict.HURTS,
+        Verdict.SAME,
+        Verdict.UNKNOWN,
+    ]
+    assert "exact test cannot go below 0.12" in found["up"].reason
+    assert "within ±1.00" in found["same"].reason
+    assert f"about {found['wild'].seeds_needed} seeds" in found["wild"].reason
+    assert found["up"].flip_floor == pytest.approx(8 / 64)
+
+
+def test_a_real_but_tiny_difference_is_called_so() -> None:
+    base = runs([0.50, 0.51, 0.49, 0.50, 0.52, 0.51])
+    tiny = runs([v + 0.003 + e for v, e in zip(base.values(), [0.0002, -0.0001, 0, 0.0001, 0, -0.0002], strict=True)])
+    found = compare(base, {"tiny": tiny})[0]
+    assert found.verdict is Verdict.HELPS
+    assert "smaller than the 1.00 points" in found.reason
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_pairs_tell_nothing(count: int) -> None:
+    found = compare(runs([0.5, 0.6, 0.7]), {"v": dict.fromkeys(range(count), 0.9)})[0]
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.pairs == count
+    assert math.isinf(found.detectable)
+
+
+def test_differences_that_never_vary_tell_nothing() -> None:
+    base = runs([0.5, 0.6, 0.7])
+    equal = compare(base, {"v": base})[0]
+    shifted = compare(base, {"v": {k: v + 0.1 for k, v in base.items()}})[0]
+    assert equal.verdict is shifted.verdict is Verdict.UNKNOWN
+    assert "did not vary" in shifted.reason
+
+
+def test_only_common_seeds_are_paired() -> None:
+    found = compare({0: 0.1, 1: 0.2, 2: 0.4}, {"v": {1: 0.3, 2: 0.6, 7: 0.9}})[0]
+    assert found.pairs == 2
+    assert found.difference == pytest.approx(0.15)
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ArgumentError, match="margin"):
+        compare({}, {}, margin=0)
+    with pytest.raises(ArgumentError, match="alpha"):
+        compare({}, {}, alpha=1.5)
+    with pytest.raises(ArgumentError, match="differ in shape"):
+        bootstrap_interval(np.zeros((2, 5)), np.zeros((3, 5)))
+
+
+def test_bootstrap_interval_of_known_draws() -> None:
+    base = np.zeros((2, 1001))
+    variant = np.stack([np.linspace(0, 1, 1001), np.linspace(0, 2, 1001)])
+    assert bootstrap_interval(base, variant) == pytest.approx((0.0375, 1.4625))
+    assert all(math.isnan(v) for v in bootstrap_interval(np.zeros((1, 0)), np.zeros((1, 0))))
+
+
+@pytest.fixture(scope="module")
+def simulation() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "study_simulation.py"
+    spec = importlib.util.spec_from_file_location("study_simulation", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["study_simulation"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_simulated_studies_keep_the_promises(simulation: ModuleType) -> None:
+    rows = simulation.run_all()
+    assert simulation.failures(rows) == []
+    assert len([r for r in rows if r.noise == "normal"]) == 18
+    for row in rows:
+        assert row.helps + row.hurts + row.same + row.unknown == pytest.approx(1)
+
+
+def test_the_committed_table_is_the_one_that_the_script_makes(simulation: ModuleType) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "study-simulation.md"
+    assert page.read_text(encoding="utf-8") == simulation.document(simulation.run_all())
+
+
+def test_the_simulation_notices_a_broken_rule(simulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, "holm", lambda p: p)
+    row = simulation.simulate("normal", simulation.normal, 0.0, 6, 5, np.random.default_rng(0))
+    assert any("false verdict" in text for text in simulation.failures([row]))
+
+
+def test_decide_prefers_a_found_difference_over_sameness() -> None:
+    test = paired_t(np.array([[0.001, 0.0011, 0.0009, 0.001, 0.0011]]))
+    assert decide(test, np.array([0.001]))[0] is Verdict.HELPS
+    assert decide(test, np.array([0.2]))[0] is Verdict.SAME
+
+
+@pytest.mark.parametrize(("pairs", "alpha"), [(2, 0.05), (3, 0.01), (6, 0.05), (10, 0.01), (40, 0.05)])
+def test_power_equals_scipy_where_scipy_has_a_value(pairs: int, alpha: float) -> None:
+    for effect in (0.0, 0.3, 1.0, 2.0):
+        critical, shift = stats.t.ppf(1 - alpha / 2, pairs - 1), effect * math.sqrt(pairs)
+        expected = stats.nct.sf(critical, pairs - 1, shift) + stats.nct.cdf(-critical, pairs - 1, shift)
+        if not math.isnan(expected):
+            assert _power(effect, pairs, alpha) == pytest.approx(expected, abs=1e-5)
