@@ -91,7 +91,9 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
         known: The valid names.
         count: How many to propose at most.
     """
-    by_lower = {candidate.lower(): candidate for candidate in known}
+    by_lower: dict[str, str] = {}
+    for candidate in known:
+        by_lower.setdefault(candidate.lower(), candidate)  # an own spelling comes before its lower-case form
     close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)
     if not close:
         return ""

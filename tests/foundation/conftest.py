@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from seed_yamls import write_seed_yamls
-from support import BY_KEY, System, answer, run_python
+from support import BY_KEY, Answer, System, answer, run_python
 
 TINY = {"batch": 4, "workers": 0, "plots": False, "device": "cpu", "verbose": False, "exist_ok": True}
 
@@ -174,3 +174,22 @@ def go_on_in_new_process(
     }
     found: dict[str, Any] = answer(run_python(_REOPEN, json.dumps(words), cwd=run.folder.parent, env=env))
     return found
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Runs the command line in this process."""
+    from detgraft.cli.main import main
+
+    def run(*words: str) -> Answer:
+        monkeypatch.setattr("sys.argv", ["detgraft", *words])
+        capfd.readouterr()
+        status: object = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = leaving.code
+        out, err = capfd.readouterr()
+        return Answer(int(status) if isinstance(status, int) else 0, out, err)
+
+    return run

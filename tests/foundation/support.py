@@ -183,3 +183,18 @@ def changed_row(text: str, old: str, new: str) -> tuple[str, int]:
 def words_of(message: str, wanted: Sequence[str]) -> list[str]:
     """The wanted words that a message lacks."""
     return [word for word in wanted if word not in message]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command of the command line did.
+
+    Args:
+        status: Exit status.
+        out: Standard output.
+        err: Standard error.
+    """
+
+    status: int
+    out: str
+    err: str

@@ -14,7 +14,7 @@ from conftest import TINY
 from seed_yamls import SEED_YAMLS
 from support import answer, run_python
 
-from detgraft import RTDETR, YOLO, build
+from detgraft import YOLO, build
 from detgraft.errors import WeightsError
 from detgraft.upstream.resolve import ZOO
 
@@ -59,9 +59,7 @@ def test_a_file_name_counts_from_the_current_folder(seeds: Path, tmp_path: Path)
 
 def test_factor_and_file_together(tmp_path: Path) -> None:
     state = write_weights(tmp_path / "atto.pth")
-    text = (ZOO / "yolo11-convnextv2.yaml").read_text("utf-8").replace("[auto]", "[1.0, atto.pth]")
-    (tmp_path / "yolo11-own.yaml").write_text(text, "utf-8")
-    model: Any = build(tmp_path / "yolo11n-own.yaml")
+    model: Any = build(yolo_with(tmp_path, "1.0, atto.pth"))
     assert torch.equal(stem_of(model), state["stem.0.weight"])
 
 
@@ -83,40 +81,40 @@ def test_a_bad_file_gives_one_clear_error(content: Any, found: str, seeds: Path,
 
 _AGAIN = """
 import json, sys
-from ultralytics import RTDETR
-model = RTDETR(sys.argv[1])
-model.train(data=sys.argv[2], epochs=1, imgsz=128, project=sys.argv[3], name="again", **json.loads(sys.argv[4]))
+from ultralytics import RTDETR, YOLO
+best, data, project, imgsz, tiny = sys.argv[1:]
+model = (RTDETR if "rtdetr" in project else YOLO)(best)
+model.train(data=data, epochs=1, imgsz=int(imgsz), project=project, name="again", **json.loads(tiny))
 print()
-print(json.dumps({"epochs": model.trainer.epoch + 1, "yaml": repr(model.model.yaml["backbone"])}))
+print(json.dumps({"epochs": model.trainer.epoch + 1, "rows": repr(model.model.yaml["backbone"])}))
 """
 
 
+def yolo_with(folder: Path, weights: str) -> Path:
+    text = (ZOO / "yolo11-convnextv2.yaml").read_text("utf-8").replace("[auto]", f"[{weights}]")
+    (folder / "yolo11-own.yaml").write_text(text, "utf-8")
+    return folder / "yolo11n-own.yaml"
+
+
+@pytest.mark.parametrize("kind", ["yolo", pytest.param("rtdetr", marks=pytest.mark.slow)])
 def test_training_starts_from_the_file_and_its_checkpoint_stands_alone(
-    seeds: Path, made_set: Path, tmp_path: Path
+    kind: str, request: pytest.FixtureRequest, made_set: Path, tmp_path: Path
 ) -> None:
     state = write_weights(tmp_path / "atto.pth")
-    model = RTDETR(str(rtdetr_with(seeds, tmp_path, "atto.pth")))
+    if kind == "yolo":
+        path, imgsz = yolo_with(tmp_path, "atto.pth"), 64
+    else:
+        path, imgsz = rtdetr_with(request.getfixturevalue("seeds"), tmp_path, "atto.pth"), 128
+    model, runs = YOLO(path), tmp_path / f"runs-{kind}"
     first: list[torch.Tensor] = []
     model.add_callback("on_train_start", lambda trainer: first.append(stem_of(trainer.model).clone()))
-    model.train(data=str(made_set), epochs=1, imgsz=128, project=str(tmp_path / "runs"), name="first", **TINY)
+    model.train(data=str(made_set), epochs=1, imgsz=imgsz, project=str(runs), name="first", **TINY)
     assert torch.equal(first[0], state["stem.0.weight"]), "train() rebuilds the model; it must read the file again"
 
     (tmp_path / "atto.pth").unlink()
-    best = tmp_path / "runs" / "first" / "weights" / "best.pt"
-    found = answer(run_python(_AGAIN, str(best), str(made_set), str(tmp_path / "runs"), json.dumps(TINY), cwd=tmp_path))
+    best = runs / "first" / "weights" / "best.pt"
+    words = (str(best), str(made_set), str(runs), str(imgsz), json.dumps(TINY))
+    found = answer(run_python(_AGAIN, *words, cwd=tmp_path))
     assert found["epochs"] == 1
-    assert "atto.pth" not in found["yaml"]
+    assert "atto.pth" not in found["rows"]
     assert YOLO(best).model.yaml["backbone"][0][2] == "convnextv2_atto"
-
-
-def test_weights_from_a_file_reach_the_trainer_of_a_yolo(made_set: Path, tmp_path: Path) -> None:
-    state = write_weights(tmp_path / "atto.pth")
-    text = (ZOO / "yolo11-convnextv2.yaml").read_text("utf-8").replace("[auto]", "[atto.pth]")
-    (tmp_path / "yolo11-own.yaml").write_text(text, "utf-8")
-    model = YOLO("yolo11n-own.yaml")
-    first: list[torch.Tensor] = []
-    model.add_callback("on_train_start", lambda trainer: first.append(stem_of(trainer.model).clone()))
-    model.train(data=str(made_set), epochs=1, imgsz=64, project=str(tmp_path / "runs"), name="first", **TINY)
-    assert torch.equal(first[0], state["stem.0.weight"])
-
-

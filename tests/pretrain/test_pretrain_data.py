@@ -63,7 +63,7 @@ def test_path_of_a_data_yaml_counts_from_the_current_folder(tmp_path: Path) -> N
 def test_places_without_images_are_errors(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "readme.md").write_text("nothing")
-    with pytest.raises(DataError, match="no image found in .*empty"):
+    with pytest.raises(DataError, match=r"no image found in .*empty"):
         find_images(tmp_path / "empty")
     with pytest.raises(DataError, match="no such file or folder"):
         find_images(tmp_path / "emty")

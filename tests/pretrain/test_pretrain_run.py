@@ -7,15 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pretrain_support import SMALL, image_folder, scenes, small_run
+from pretrain_support import SMALL, image_folder, small_run
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -23,10 +21,7 @@ from detgraft.errors import ArgumentError, CatalogError, DataError, DetgraftErro
 from detgraft.pretrain.api import PretrainResult, pretrain
 from detgraft.pretrain.backbones import build_backbone
 from detgraft.pretrain.checkpoint import load_checkpoint
-from detgraft.pretrain.fcmae import FCMAE
-from detgraft.pretrain.masking import patchify, random_mask
-from detgraft.pretrain.optim import build_optimizer, default_lr, learning_rate, warmup_epochs
-from detgraft.pretrain.report import Screen, as_duration, fixed_masks, reconstruct, save_picture
+from detgraft.pretrain.report import Screen
 from detgraft.pretrain.settings import Settings
 from detgraft.weights.backbone_files import load_backbone_weights
 
@@ -147,7 +142,7 @@ def test_batch_norms_resume_too(pictures: Path, tmp_path: Path) -> None:
     changes = {"model": "repvit_m0_6", "epochs": 2, "batch": 8}
     whole = small_run(pictures, tmp_path / "whole", **changes)
     small_run(pictures, tmp_path / "run", **changes, max_steps=3)
-    assert_same(small_run(pictures, tmp_path / "run", model="repvit_m0_6", resume=True), whole)
+    assert_same(small_run(pictures, tmp_path / "run", **changes, resume=True), whole)
     state = load_file(whole.weights)
     assert float(state["stem.conv1.bn.num_batches_tracked"]) == 4
     assert float(state["stem.conv1.bn.running_mean"].abs().max()) > 0
@@ -185,7 +180,7 @@ def test_two_processes_equal_one(pictures: Path, tmp_path: Path) -> None:
     losses = [entry["loss"] for entry in load_checkpoint(place / "last.pt")["progress"]["history"]]
     assert losses == pytest.approx(alone.losses, rel=1e-4)
     with pytest.raises(ArgumentError, match="began with 2 process"):
-        small_run(pictures, place, model="repvit_m0_6", resume=True)
+        small_run(pictures, place, model="repvit_m0_6", epochs=2, resume=True)
 
 
 def test_accumulating_equals_one_large_batch(pictures: Path, tmp_path: Path) -> None:
@@ -269,7 +264,7 @@ def test_a_resumed_run_must_be_the_same_run(pictures: Path, straight: PretrainRe
     place = straight.save_dir
     with pytest.raises(ArgumentError, match="already holds a run"):
         small_run(pictures, place)
-    with pytest.raises(ArgumentError, match="batch=5 was asked for, but the run .* has batch=4"):
+    with pytest.raises(ArgumentError, match=r"batch=5 was asked for, but the run .* has batch=4"):
         small_run(pictures, place, batch=5, resume=True)
     with pytest.raises(ArgumentError, match="model='convnextv2_pico'"):
         small_run(pictures, place, model="convnextv2_pico", resume=True)
@@ -299,90 +294,8 @@ def test_an_exploding_loss_is_reported_and_the_checkpoint_kept(pictures: Path, t
     small_run(pictures, tmp_path / "run", lr=1e18, max_steps=1)
     before = (tmp_path / "run" / "last.pt").read_bytes()
     with pytest.raises(DetgraftError, match=r"the loss became .* lr=1e\+18; use a smaller lr"):
-        small_run(pictures, tmp_path / "run", resume=True)
+        small_run(pictures, tmp_path / "run", lr=1e18, resume=True)
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
-
-
-def test_official_schedule() -> None:
-    assert default_lr(4096) == pytest.approx(2.4e-3)
-    assert (warmup_epochs(800), warmup_epochs(1600), warmup_epochs(100)) == (40, 40, 5)
-    rate = [learning_rate(step, 10, 800, 1.0) for step in range(8000)]
-    assert rate[0] == 0.0
-    assert rate[200] == pytest.approx(0.5)
-    assert rate[400] == pytest.approx(1.0)
-    assert max(rate) == rate[400]
-    assert rate[4200] == pytest.approx(0.5)
-    assert rate[7999] < 1e-6
-    assert learning_rate(0, 1, 1, 1.0) == 0.0
-
-
-def test_weight_decay_spares_norms_and_biases() -> None:
-    model = FCMAE(build_backbone("repvit_m0_6", 0.2))
-    optimizer = build_optimizer(model, 1e-3, 0.05)
-    assert optimizer.defaults["betas"] == (0.9, 0.95)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    decayed, kept = ({names[id(p)] for p in group["params"]} for group in optimizer.param_groups)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
-    assert decayed | kept == set(names.values())
-    assert not decayed & kept
-    assert all(name.endswith("weight") or name == "mask_token" for name in decayed)
-    assert {"decoder.mlp.grn.weight", "decoder.norm.weight", "predict.bias"} <= kept
-
-
-def overfit(random_masks: bool, steps: int, lr: float) -> tuple[float, float, FCMAE, torch.Tensor, torch.Tensor]:
-    torch.manual_seed(0)
-    images = scenes(8, 96)
-    model = FCMAE(build_backbone("convnextv2_atto", 0.4))
-    optimizer = build_optimizer(model, lr, 0.0)
-    generator = torch.Generator().manual_seed(0)
-    mask = random_mask(8, 9, 0.6, generator)
-    losses = []
-    for step in range(steps):
-        if random_masks:
-            mask = random_mask(8, 9, 0.6, generator)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / 10)
-        loss = model(images, mask)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss))
-    return losses[0], losses[-1], model, images, mask
-
-
-def test_overfitting_eight_pictures(tmp_path: Path) -> None:
-    first, last, model, images, mask = overfit(random_masks=False, steps=60, lr=2e-3)
-    assert last < first / 10
-    restored = reconstruct(model.eval(), images, mask)
-    hidden = mask[:, :, None].expand(-1, -1, 3072)
-    assert torch.equal(patchify(restored)[~hidden], patchify(images)[~hidden])
-    blank = patchify(images) - patchify(images).mean(dim=2, keepdim=True)
-    error = (patchify(restored) - patchify(images))[hidden].square().mean()
-    assert error < 0.15 * blank[hidden].square().mean()  # the shapes are there, not only each patch's mean
-    sheet = save_picture(tmp_path / "sheet.png", images, mask, restored)
-    pixels = np.asarray(Image.open(tmp_path / "sheet.png"))
-    assert pixels.shape == (sheet.height, sheet.width, 3)
-    for patch in range(9):
-        top, left = 18 + patch // 3 * 32, patch % 3 * 32
-        original, masked, result = (pixels[top : top + 32, left + c * 102 : left + c * 102 + 32] for c in range(3))
-        assert (masked == 128).all() == bool(mask[0, patch])
-        assert np.array_equal(original, result) == (not mask[0, patch])
-
-
-@pytest.mark.slow
-def test_overfitting_eight_pictures_under_ever_new_masks() -> None:
-    first, last, *_ = overfit(random_masks=True, steps=700, lr=5e-4)
-    assert last < first / 10
-
-
-def test_pictures_of_a_run_share_their_masks() -> None:
-    assert torch.equal(fixed_masks(4, 96, 0.6, 3), fixed_masks(4, 96, 0.6, 3))
-    assert not torch.equal(fixed_masks(4, 96, 0.6, 3), fixed_masks(4, 96, 0.6, 4))
-
-
-def test_time_left_is_readable() -> None:
-    assert as_duration(3723) == "1:02:03"
-    assert as_duration(math.inf) == "unknown"
 
 
 def test_settings_are_plain_values() -> None:
@@ -412,7 +325,5 @@ def test_ultralytics_is_not_needed() -> None:
 def test_the_global_random_state_is_left_alone(pictures: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    begin = time.monotonic()
     small_run(pictures, tmp_path / "run", epochs=1)
     assert torch.equal(state, torch.get_rng_state())
-    assert time.monotonic() > begin

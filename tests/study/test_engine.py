@@ -217,7 +217,7 @@ def test_ctrl_c_ends_the_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def interrupt() -> None:
         end = time.monotonic() + 20
-        while not any(c.state() is State.RUNNING for c in study.cells()) and time.monotonic() < end:
+        while not any((c.folder / "started.json").exists() for c in study.cells()) and time.monotonic() < end:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -14,7 +14,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +27,23 @@ PACKAGE = "detgraft.plugins"
 GROUP = "detgraft.blocks"
 ENVIRONMENT = "DETGRAFT_PLUGINS"
 """Set for child processes (DDP workers, study cells), which must know the same blocks; paths joined by os.pathsep."""
+
+
+_loaded: list[ModuleType] = []
+_watchers: list[Callable[[ModuleType], None]] = []
+
+
+def watch(callback: Callable[[ModuleType], None]) -> None:
+    """Call ``callback`` with every plug-in module, those loaded already and those to come."""
+    _watchers.append(callback)
+    for module in _loaded:
+        callback(module)
+
+
+def _announce(module: ModuleType) -> None:
+    _loaded.append(module)
+    for callback in _watchers:
+        callback(module)
 
 
 def load_plugins(files: str | Path | Sequence[str | Path]) -> list[ModuleType]:
@@ -54,6 +71,7 @@ def load_inherited() -> None:
             _forget(known)
             where = f"{point.name} = {point.value}"
             raise CatalogError(f"the installed plug-in '{where}' fails: {type(error).__name__}: {error}") from error
+        _announce(sys.modules[point.module])
 
 
 def module_name(path: Path, content: bytes) -> str:
@@ -90,6 +108,7 @@ def _load_file(path: Path) -> ModuleType:
         raise CatalogError(f"the plug-in fails: {type(error).__name__}: {error}", where) from error
     inherited = [part for part in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if part]
     os.environ[ENVIRONMENT] = os.pathsep.join(dict.fromkeys([*inherited, str(path.resolve())]))
+    _announce(module)
     return module
 
 

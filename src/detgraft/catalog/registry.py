@@ -24,8 +24,14 @@ class Catalogue:
             self.add(entry)
 
     def reserve(self, is_stock: Callable[[str], bool]) -> None:
-        """Tell which names belong to stock Ultralytics and cannot be registered."""
+        """Tell which names belong to stock Ultralytics and cannot be registered.
+
+        Raises:
+            CatalogError: Such a name was registered before Ultralytics was imported.
+        """
         self._reserved = is_stock
+        for name, entry in self._by_name.items():
+            self._refuse_stock(name, entry)
 
     def add(self, entry: Graft) -> None:
         """Add an entry under its name, its aliases and their lower-case forms.
@@ -40,10 +46,13 @@ class Catalogue:
                 raise CatalogError(
                     f"the name '{name}' is already registered (by {taken.origin} as '{taken.name}'); choose another"
                 )
-            if self._reserved(name) and entry.origin != "detgraft":
-                raise CatalogError(f"'{name}' is the name of a stock Ultralytics module; choose another")
+            self._refuse_stock(name, entry)
         for name in names:
             self._by_name[name] = entry
+
+    def _refuse_stock(self, name: str, entry: Graft) -> None:
+        if self._reserved(name) and entry.origin != "detgraft":
+            raise CatalogError(f"'{name}' is the name of a stock Ultralytics module; choose another")
 
     def remove(self, name: str) -> None:
         """Take an entry out again, with all its names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 
@@ -24,13 +25,16 @@ def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = 
     check_keys(pairs, ("imgsz", "nc", "ch", "plugins"))
     if as_json and as_yaml:
         raise ArgumentError("--json and --yaml are two answers; ask for one")
+    from detgraft.upstream.models import describe
+    from detgraft.upstream.quiet import quiet
+
     load_plugins(str(pairs.get("plugins", "")))
     if as_yaml:
-        from detgraft.upstream.models import describe
-
         print(describe(model, pairs.get("nc")), end="")
         return
-    summary = show(model, imgsz=image_size(pairs.get("imgsz")), nc=pairs.get("nc"), ch=pairs.get("ch", 3))
+    # Ultralytics logs to the standard output, where a program expects nothing but the answer.
+    with quiet() if as_json else contextlib.nullcontext():
+        summary = show(model, imgsz=image_size(pairs.get("imgsz")), nc=pairs.get("nc"), ch=pairs.get("ch", 3))
     if as_json:
         print(json.dumps(summary.to_dict(), ensure_ascii=False))
     else:

@@ -31,7 +31,7 @@ _SIDES = (4, 5, 3, 2)
 def tiled_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     """Compute `detgraft.kernels.carafe.carafe`; same arguments, shapes and result.
 
-    The result has the memory format of ``x_BCHW``.
+    The result has the memory format of ``x_BCHW`` where there is one mask group.
     """
     height, width = x_BCHW.shape[-2:]
     rows, columns = _padded(height), _padded(width)
@@ -41,7 +41,7 @@ def tiled_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     below, right = rows - height, columns - width
     x_BCHW, mask = F.pad(x_BCHW, (0, right, 0, below)), F.pad(mask, (0, right * scale, 0, below * scale))
     y = _Tiled.apply(x_BCHW, mask, k_up, scale)
-    return y[:, :, : height * scale, : width * scale].contiguous(memory_format=_memory_format(x_BCHW))
+    return y[:, :, : height * scale, : width * scale].contiguous(memory_format=_memory_format(x_BCHW, mask, k_up))
 
 
 def _padded(size: int) -> int:
@@ -52,9 +52,11 @@ def _side(size: int) -> int:
     return size if size < _SIDES[0] else next(side for side in _SIDES if size % side == 0)
 
 
-def _memory_format(x_BCHW: Tensor) -> torch.memory_format:
+def _memory_format(x_BCHW: Tensor, mask: Tensor, k_up: int) -> torch.memory_format:
+    """Return the layout of a result like ``x_BCHW``; groups of channels can only be viewed in the contiguous one."""
     channels_last = not x_BCHW.is_contiguous() and x_BCHW.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
+    one_group = mask.shape[1] == k_up * k_up
+    return torch.channels_last if channels_last and one_group else torch.contiguous_format
 
 
 class _Tiled(torch.autograd.Function):
@@ -67,7 +69,7 @@ class _Tiled(torch.autograd.Function):
             (batch, channels, height * scale, width * scale),
             dtype=x_BCHW.dtype,
             device=x_BCHW.device,
-            memory_format=_memory_format(x_BCHW),
+            memory_format=_memory_format(x_BCHW, mask, k_up),
         )
         work = _Work(x_BCHW, mask, k_up, scale)
         for x_CHW, mask_CHW, y_CHW in zip(*map(work.split, (x_BCHW, mask, y_BCHW)), strict=True):
@@ -82,7 +84,7 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x_BCHW, mask = ctx.saved_tensors
         wants_x, wants_mask = ctx.needs_input_grad[:2]
-        grad_x = torch.empty_like(x_BCHW, memory_format=_memory_format(x_BCHW)) if wants_x else None
+        grad_x = torch.empty_like(x_BCHW, memory_format=_memory_format(x_BCHW, mask, ctx.k_up)) if wants_x else None
         grad_mask = torch.empty_like(mask, memory_format=torch.contiguous_format) if wants_mask else None
         work = _Work(x_BCHW, mask, ctx.k_up, ctx.scale)
         grad_band_TNK = torch.empty_like(work.band_TNK) if wants_mask else None
@@ -122,7 +124,7 @@ class _Work:
         self.band_TNK = like.new_zeros(tiles, outputs, inputs)
 
     def split(self, tensor: Tensor) -> Tensor:
-        """View ``(B, groups * n, H, W)`` as one ``(n, H, W)`` per picture and channel group."""
+        """Give ``(B, groups * n, H, W)`` as one ``(n, H, W)`` per picture and channel group; a view where it can be."""
         if self.pictures == tensor.shape[0]:
             return tensor
         return tensor.reshape(self.pictures, -1, *tensor.shape[-2:])

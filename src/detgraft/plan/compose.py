@@ -113,11 +113,12 @@ class _Composer:
             names = " and ".join(f"'{term.name}'" for term, _ in pyramids)
             raise PlanError(f"{names} both replace the backbone; a model has one", self.where)
         self.pyramid = pyramids[0][0] if pyramids else None
-        claims: dict[int, GraftTerm] = {}
+        claims: dict[tuple[int, bool], GraftTerm] = {}
         work: list[tuple[GraftTerm, Graft, list[int]]] = []
         for term, entry in sorted(terms, key=lambda pair: pair[1].channels != "pyramid"):
             rows = self._claim(term, entry, claims)
-            claims |= dict.fromkeys(rows, term)
+            places = (False, True) if entry.channels == "pyramid" else (entry.site == "stage",)
+            claims |= {(row, behind): term for row in rows for behind in places}
             work.append((term, entry, rows))
         for term, entry, rows in work:
             if entry.channels == "pyramid":
@@ -128,11 +129,12 @@ class _Composer:
                 self._replace_rows(term, entry, rows)
         return self._written()
 
-    def _claim(self, term: GraftTerm, entry: Graft, claims: Mapping[int, GraftTerm]) -> list[int]:
+    def _claim(self, term: GraftTerm, entry: Graft, claims: Mapping[tuple[int, bool], GraftTerm]) -> list[int]:
+        """The rows that a graft works on. The row itself and the place behind it can be claimed once each."""
         rows = self._backbone_rows(term) if entry.channels == "pyramid" else self._block_rows(term, entry)
         free = []
         for row in rows:
-            other = claims.get(row)
+            other = claims.get((row, entry.site == "stage"))
             if other is None:
                 free.append(row)
             elif term.section is not None or other is not self.pyramid:
@@ -320,7 +322,9 @@ class _Composer:
             numbers = []
             for source in node.sources:
                 number = -1 if source is None else first[id(source[0])] + source[1]
-                numbers.append(-1 if number == here - 1 else number)
+                # The head's list is absolute, as in the stock YAMLs: RT-DETR's own loop looks its numbers up as they are.
+                relative = number == here - 1 and not (node.many and node is self.nodes[-1])
+                numbers.append(-1 if relative else number)
             row = [numbers if node.many else numbers[0], node.repeats, node.module, node.args]
             (self.outcome.backbone if node.section == "backbone" else self.outcome.head).append(row)
             self.outcome.origins += [node.origin] + [None] * (node.span - 1)

@@ -136,7 +136,8 @@ class _Parser:
             if section not in SECTIONS:
                 hint = nearest(section, SECTIONS)
                 raise self.error(
-                    f"a site is 'backbone' or 'head', with a row number if wanted; found '{section}'.{hint}"
+                    f"a site is 'backbone' or 'head', with a row number if wanted; found '{section}'.{hint}",
+                    found.start(),
                 )
         return GraftTerm(name, section, number, self.pairs() if self.take("(") else {})
 
@@ -145,11 +146,12 @@ class _Parser:
         while not self.take(")"):
             if pairs and not self.take(","):
                 raise self.error("expected ',' or ')'")
-            key = self.match(_KEY, "an argument's name").group()
+            found = self.match(_KEY, "an argument's name")
+            key = found.group()
             if not self.take("="):
                 raise self.error(f"expected '=' and a value after '{key}'")
             if key in pairs:
-                raise self.error(f"the argument '{key}' is given twice")
+                raise self.error(f"the argument '{key}' is given twice", found.start())
             pairs[key] = self.value()
         return pairs
 
@@ -183,7 +185,10 @@ class _Parser:
     def rest(self) -> str:
         return self.text[self.position :]
 
-    def error(self, message: str) -> PlanError:
+    def error(self, message: str, start: int | None = None) -> PlanError:
+        """An error at the current position, with what stands there, or about something that began at ``start``."""
+        if start is not None:
+            return PlanError(f"{message} (at column {start + 1})", Location(self.source))
         found = f"'{self.rest()[:30]}'" if self.rest() else "the end"
         return PlanError(f"{message}; found {found} at column {self.position + 1}", Location(self.source))
 

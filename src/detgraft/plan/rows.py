@@ -99,12 +99,18 @@ class Plan:
         raise IndexError(f"the plan has no layer {layer}")
 
 
-def make_plan(document: Document, is_pyramid: Callable[[str], bool]) -> Plan:
+def make_plan(
+    document: Document,
+    is_pyramid: Callable[[str], bool],
+    check_name: Callable[[str, Location], None] | None = None,
+) -> Plan:
     """Check a document's structure and turn it into a plan.
 
     Args:
         document: The parsed YAML.
         is_pyramid: Says whether a module name is a backbone, which takes five layers.
+        check_name: Raises for a module name that does not exist. It is asked row by row, since a misspelt backbone
+            would otherwise count as one layer and make later rows look wrong.
 
     Raises:
         PlanError: A section is missing, a row is malformed, or refers to a layer that does not come before it.
@@ -125,6 +131,8 @@ def make_plan(document: Document, is_pyramid: Callable[[str], bool]) -> Plan:
         for number, entry in enumerate(entries):
             location = Location(document.source, lines[number] if number < len(lines) else None, index)
             row = _make_row(entry, index, section, location, list_layers)
+            if check_name is not None:
+                check_name(row.module, location)
             if is_pyramid(row.module):
                 list_layers.add(index)
                 row = _as_pyramid(row)

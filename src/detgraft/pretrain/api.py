@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from detgraft.errors import ArgumentError, DataError
@@ -136,7 +137,8 @@ def pretrain(
     if folder.checkpoint is not None:
         content = load_checkpoint(folder.checkpoint)
         settings = merge_on_resume(settings, content["settings"], folder.checkpoint.parent)
-    build_backbone(settings.model, settings.width)  # a wrong name shows before anything is read or launched
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        build_backbone(settings.model, settings.width)  # a wrong name shows before anything is read or launched
     images = find_images(settings.data)
     _require_readable(images)
     return _run(settings, options, images, folder, content)

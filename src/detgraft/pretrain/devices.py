@@ -47,7 +47,7 @@ def make_fabric(options: Options) -> tuple[Fabric, torch.amp.GradScaler | None]:
     if precision == "fp16":
         if accelerator != "cuda":
             raise ArgumentError(f"precision=fp16 needs a CUDA device, found {accelerator}; use bf16 or fp32")
-        scaler = torch.amp.GradScaler("cuda")
+        scaler = _loss_scaler()
         plugins = [MixedPrecision("16-mixed", "cuda", scaler=scaler)]
     chosen: Any = None if plugins else PRECISIONS[precision]
     fabric = Fabric(
@@ -59,6 +59,12 @@ def make_fabric(options: Options) -> tuple[Fabric, torch.amp.GradScaler | None]:
         plugins=plugins or None,
     )
     return fabric, scaler
+
+
+def _loss_scaler() -> torch.amp.GradScaler:
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda")
+    return torch.cuda.amp.GradScaler()  # before torch 2.3
 
 
 def _devices(device: str | int | None) -> tuple[str, int | list[int]]:

@@ -178,7 +178,7 @@ class Trainer:
             mean = self._mean_so_far() if looking else None
             self.screen.step(progress.step, progress.epoch, self.settings.epochs, mean)
             if progress.batch < len(self.batches) and self._must_stop():
-                self._save()
+                self._save(final=True)
                 self._raise_if_interrupted()
                 return False
         return True
@@ -230,10 +230,8 @@ class Trainer:
 
     def _finish_epoch(self, writer: Any) -> None:
         progress, settings = self.progress, self.settings
-        mean = torch.tensor(self._mean_so_far(), dtype=torch.float64, device=self._loss_device)
-        if self.fabric.world_size > 1:
-            dist.all_reduce(mean, op=dist.ReduceOp.SUM)
-            mean /= self.fabric.world_size
+        own_mean = torch.tensor(self._mean_so_far(), dtype=torch.float64, device=self._loss_device)
+        mean = self._mean_over_processes(own_mean)
         self._share_broken()
         rate = self.optimizer.param_groups[0]["lr"]
         progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -254,9 +252,15 @@ class Trainer:
                 writer.add_scalar("pretrain/loss", entry["loss"], progress.epoch)
                 writer.add_scalar("pretrain/lr", entry["lr"], progress.epoch)
         if last or stopping or progress.epoch % self.options.save_every == 0:
-            self._save()
+            self._save(final=last or stopping)
         if not last:
             self._raise_if_interrupted()
+
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        if self.fabric.world_size > 1:
+            dist.all_reduce(value, op=dist.ReduceOp.SUM)
+            value /= self.fabric.world_size
+        return value
 
     def _share_broken(self) -> None:
         if self.fabric.world_size > 1:
@@ -265,11 +269,12 @@ class Trainer:
             for found in gathered:
                 self.progress.broken.update(found)
 
-    def _save(self) -> None:
-        """Write checkpoint, weights, tables and list of broken images (first process only)."""
-        mean = self._mean_so_far()
+    def _save(self, *, final: bool) -> None:
+        """Write checkpoint, weights, tables and list of broken images; the curve when this call of fit ends."""
+        self._mean_so_far()  # raises rather than save a broken model
+        loss_sum = float(self._mean_over_processes(self._loss_sum.clone()))
         if self.fabric.is_global_zero:
-            self.progress.loss_sum = float(self._loss_sum)
+            self.progress.loss_sum = loss_sum
             save_checkpoint(
                 self.save_dir / LAST,
                 settings=self.settings,
@@ -287,10 +292,9 @@ class Trainer:
                 len(self.images.paths),
             )
             save_losses(self.save_dir / "losses.csv", self.progress.history)
-            if self.progress.history:
+            if final and self.progress.history:
                 save_curve(self.save_dir / "losses.png", self.progress.history, self.settings.model)
             self._save_broken()
-            self.screen.step(self.progress.step, self.progress.epoch, self.settings.epochs, mean)
         self.fabric.barrier()
 
     def _save_broken(self) -> None:

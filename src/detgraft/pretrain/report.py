@@ -147,6 +147,7 @@ class Screen:
         self._console = Console(stderr=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._loss = ""
 
     def __enter__(self) -> Screen:
         self._start = time.monotonic()
@@ -172,12 +173,14 @@ class Screen:
     def step(self, step: int, epoch: int, epochs: int, loss: float | None) -> None:
         """Show that ``step`` optimizer steps are done."""
         if self._bar is not None and self._task is not None:
-            shown = "" if loss is None else f"  loss {loss:.4f}"
-            self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}/{epochs}{shown}")
+            if loss is not None:
+                self._loss = f"  loss {loss:.4f}"
+            self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}/{epochs}{self._loss}")
 
     def epoch(self, entry: dict[str, float], epochs: int) -> None:
         """Report a finished epoch."""
         step = int(entry["step"])
+        self.step(step, int(entry["epoch"]) - 1, epochs, entry["loss"])
         spent = time.monotonic() - self._start
         left = spent / (step - self._first) * (self._steps - step) if step > self._first else math.inf
         self.say(

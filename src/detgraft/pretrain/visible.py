@@ -209,14 +209,10 @@ def _layer_norm(norm: Any, tokens: Tensor) -> Tensor:
 
 def depthwise(x_BCHW: Tensor, weight: Tensor) -> Tensor:
     """Depthwise convolution with stride 1 and the same output size, without bias; ``weight`` is (C, 1, k, k)."""
-    if x_BCHW.device.type == "cpu" and x_BCHW.dtype == weight.dtype == torch.float32 and not _autocasting():
+    if x_BCHW.device.type == "cpu" and x_BCHW.dtype == weight.dtype == torch.float32:
         result: Tensor = _CpuDepthwise.apply(x_BCHW, weight)
         return result
     return F.conv2d(x_BCHW, weight, padding=_padding(weight), groups=x_BCHW.shape[1])
-
-
-def _autocasting() -> bool:
-    return torch.is_autocast_cpu_enabled()
 
 
 def _padding(weight: Tensor) -> tuple[int, int]:
@@ -233,7 +229,8 @@ class _CpuDepthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x_BCHW, weight)
-        return F.conv2d(x_BCHW, weight, padding=_padding(weight), groups=x_BCHW.shape[1])
+        with torch.autocast("cpu", enabled=False):  # backward gets the gradient in the dtype that it expects
+            return F.conv2d(x_BCHW, weight, padding=_padding(weight), groups=x_BCHW.shape[1])
 
     @staticmethod
     @once_differentiable

@@ -120,13 +120,21 @@ def run(
         preflight(folder, replace(slots[0], online=spec.init != "scratch"), say)
         pool: Pool = RayPool(spec.address, spec.workers) if spec.executor == "ray" else LocalPool(slots)
         tell = listen or (lambda event: say(describe(event)))
-        Engine(folder, pool, tell, lambda cell: track(folder, cell)).run(retry, resume == "restart")
+        Engine(folder, pool, tell, lambda cell: _track(folder, cell, say)).run(retry, resume == "restart")
     except KeyboardInterrupt:
         say("Stopped. Everything up to the last complete epoch of each run is kept; run the study again to go on.")
         raise
     finally:
         lock.release()
     return status(spec)
+
+
+def _track(folder: StudyFolder, cell: Cell, say: Callable[[str], None]) -> None:
+    """Copy a finished run into the trackers; the result is safe already, so that a tracker's trouble stops nothing."""
+    try:
+        track(folder, cell)
+    except Exception as error:
+        say(f"{cell.label}: the result is written, but a tracker failed: {type(error).__name__}: {error}")
 
 
 def status(study: Study) -> Status:

@@ -6,6 +6,7 @@ complete result.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -52,7 +53,8 @@ def run_cell(folder: Path, trainer: Trainer = train, evaluator: Evaluator = eval
         return 0
     except Exception as error:
         content = record(error, folder)
-        print(content["traceback"], content["message"], sep="\n", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the log may lie on the same full disk
+            print(content["traceback"], content["message"], sep="\n", file=sys.stderr, flush=True)
         try:
             write_json(folder / "error.json", content)
         except OSError:

@@ -10,12 +10,15 @@ import random
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from detgraft.study.checkpoints import Checkpoints, TrainingState
 from detgraft.study.config import CellConfig
 from detgraft.study.failures import GpuMemoryError
 from detgraft.study.files import copy_atomic, write_json
+
+if TYPE_CHECKING:
+    from detgraft.weights.transfer import TransferReport
 
 
 class Trainer(Protocol):
@@ -42,11 +45,14 @@ class Recorder:
         book: Where states are published.
         state: The state that training goes on from, None at the start.
         batch: Batch size that every arm must keep.
+        weights: The checkpoint that training starts from, None from scratch.
     """
 
-    def __init__(self, folder: Path, book: Checkpoints, state: TrainingState | None, batch: int) -> None:
+    def __init__(
+        self, folder: Path, book: Checkpoints, state: TrainingState | None, batch: int, weights: str | None = None
+    ) -> None:
         info = dict(state.info) if state else {}
-        self.folder, self.book, self.batch = folder, book, batch
+        self.folder, self.book, self.batch, self.weights = folder, book, batch, weights
         self.curve: list[dict[str, Any]] = list(info.get("curve", []))
         self.best_epoch: int = int(info.get("best_epoch", 0))
         self.resumed_at: list[int] = list(info.get("resumed_at", []))
@@ -64,11 +70,8 @@ class Recorder:
 
     def note_transfer(self, trainer: Any) -> None:
         """Note what share of the model that is now trained, with the data's own classes, came from a checkpoint."""
-        from detgraft.upstream.transfer import report_of
-
-        report = report_of(trainer.model)
-        if report is not None and not self.resumed_at:
-            self.transferred = report.share
+        if self.weights is not None and not self.resumed_at:
+            self.transferred = transferred(trainer.model, self.weights).share
 
     def refuse_other_batch(self, trainer: Any) -> None:
         """Stop when Ultralytics has answered a full GPU by halving the batch, which no other arm would get."""
@@ -113,7 +116,7 @@ def train(config: CellConfig, folder: Path, book: Checkpoints) -> Path:
         # Ultralytics would go on writing into the folder that the study was moved away from.
         book.remove()
         state = None
-    recorder = Recorder(folder, book, state, int(config.train["batch"]))
+    recorder = Recorder(folder, book, state, int(config.train["batch"]), config.weights)
     if state is None:
         shutil.rmtree(run, ignore_errors=True)
         _seed_everything(config.seed)
@@ -146,11 +149,38 @@ def new_model(config: CellConfig) -> Any:
 
     Args:
         config: Any run of the arm.
+
+    Raises:
+        WeightsError: Less than the study's ``transfer_min`` arrived.
     """
+    from detgraft.upstream.hooks import is_grafted
+
     model = _open(config, config.model)
-    if config.weights is not None:
+    if config.weights is not None and is_grafted(model.model):
         model.transfer(config.weights, config.transfer_min)
+    elif config.weights is not None:
+        model.load(config.weights)  # a stock model takes its own checkpoint the stock way
+        transferred(model.model, config.weights).require(config.transfer_min)
     return model
+
+
+def transferred(model: Any, weights: str) -> TransferReport:
+    """What a model received from a checkpoint.
+
+    Args:
+        model: The Ultralytics model object, loaded.
+        weights: The checkpoint.
+    """
+    import detgraft
+    from detgraft.upstream.transfer import report_of
+    from detgraft.weights.transfer import make_report
+
+    report = report_of(model)
+    if report is not None:
+        return report
+    source = detgraft.YOLO(weights).model.state_dict()
+    layers = {index: index for index in range(len(model.model))}
+    return make_report(weights, source, model.state_dict(), layers, lambda i: str(model.model[i].type), len(layers))
 
 
 def _open(config: CellConfig, model: str) -> Any:

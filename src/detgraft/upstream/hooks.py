@@ -27,7 +27,7 @@ from torch import nn
 from ultralytics.nn import tasks
 
 from detgraft.blocks.fusing import fuse_tree
-from detgraft.catalog.plugins import answer_for_missing, load_inherited
+from detgraft.catalog.plugins import answer_for_missing, load_inherited, watch
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, SizeError, UpstreamError
 from detgraft.plan.expression import is_expression
@@ -37,7 +37,7 @@ from detgraft.upstream.expressions import compose_mapping
 from detgraft.upstream.layers import explain_failed_build
 from detgraft.upstream.load import load_yaml
 from detgraft.upstream.parse import names_grafts, parse_grafted, parse_stock, refuse_unknown
-from detgraft.upstream.portable import allow_safe_loading, without_files
+from detgraft.upstream.portable import allow_module, allow_safe_loading, without_files
 from detgraft.upstream.transfer import load_across, source_of
 
 MARK = "detgraft_version"
@@ -51,15 +51,21 @@ def install() -> None:
 
     Raises:
         UpstreamError: The installed Ultralytics lacks a name that a hook needs.
+        CatalogError: An installed or inherited plug-in fails.
     """
     global _installed
     if _installed:
         return
     _installed = True
-    catalogue.reserve(lambda name: stock_module(name) is not None)
-    answer_for_missing()
-    load_inherited()
+    try:
+        catalogue.reserve(lambda name: stock_module(name) is not None)
+        answer_for_missing()
+        load_inherited()
+    except DetgraftError:
+        _installed = False  # nothing is hooked yet; the next attempt says again what is wrong with the plug-in
+        raise
     allow_safe_loading()
+    watch(allow_module)
     _wrap(tasks, "parse_model", _parse_model)
     _wrap(tasks, "yaml_model_load", _yaml_model_load)
     _wrap(tasks.DetectionModel, "__init__", _after_init)

@@ -91,19 +91,17 @@ def is_graft(name: str) -> bool:
     return stock_module(name) is None and catalogue.find(name) is not None
 
 
-def check_names(plan: Plan) -> None:
-    """Raise when a row names a module that neither Ultralytics nor the catalogue has.
+def check_name(name: str, location: Location) -> None:
+    """Raise when neither Ultralytics nor the catalogue has a module of that name.
 
     Raises:
         PlanError: With file, line and the nearest names.
     """
-    for row in plan.rows:
-        if stock_module(row.module) is None and catalogue.find(row.module) is None:
-            known = [*catalogue.names(), *stock_names()]
-            raise PlanError(
-                f"there is no module '{row.module}' in this Ultralytics or in detgraft.{nearest(row.module, known)}",
-                row.location,
-            )
+    if stock_module(name) is None and catalogue.find(name) is None:
+        known = [*catalogue.names(), *stock_names()]
+        raise PlanError(
+            f"there is no module '{name}' in this Ultralytics or in detgraft.{nearest(name, known)}", location
+        )
 
 
 def lower(
@@ -141,6 +139,8 @@ def lower(
         elif entry.channels in ("scaled", "fixed"):
             _lower_block(plan, row, entry, lowered)
         elif placeholders:
+            if entry.channels == "same":
+                _single_input(row, entry)
             module = "Concat" if entry.channels == "concat" else "nn.Identity"
             args = [1] if entry.channels == "concat" else []
             lowered.rows.append([_plain(row.written_from), 1, module, args])
@@ -212,7 +212,13 @@ def _lower_block(plan: Plan, row: Row, entry: Graft, lowered: Lowered) -> None:
         def build_like(*given: Any) -> nn.Module:
             return _made(row, entry, lambda: target(*given, **entry.preset))
 
-        recipe = Recipe(row.module, build_like, repeats=plan.scaling.repeats(row.repeats))
+        unwritten = len(positional) - len(args[1:])  # defaults are passed on, but the log shows what was written
+        recipe = Recipe(
+            row.module,
+            build_like,
+            lambda given: list(given[: len(given) - unwritten]),
+            repeats=plan.scaling.repeats(row.repeats),
+        )
         lowered.carry(row.written_from, entry.like, [args[0], *positional], recipe, row.repeats)
         return
     repeats = plan.scaling.repeats(row.repeats)

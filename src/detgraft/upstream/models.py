@@ -20,7 +20,7 @@ from detgraft.upstream.expressions import to_yaml
 from detgraft.upstream.quiet import quiet
 from detgraft.upstream.resolve import locate, zoo_yamls
 from detgraft.upstream.safetensors_file import ENDING, read_safetensors, write_safetensors
-from detgraft.upstream.transfer import report_of
+from detgraft.upstream.transfer import open_checkpoint, report_of, report_on
 from detgraft.weights.transfer import TransferReport
 
 hooks.install()
@@ -52,21 +52,19 @@ class _Grafting:
             What each layer received.
 
         Raises:
-            WeightsError: Less than ``minimum`` arrived; the model keeps its own weights then.
-            ArgumentError: This model comes from a checkpoint and has its weights already.
+            WeightsError: Not a checkpoint, or less than ``minimum`` arrived; the model keeps its own weights then.
+            ArgumentError: This model comes from a checkpoint and has its weights already, or a wrong ``minimum``.
         """
         if not str(self.overrides.get("model", "")).lower().endswith((".yaml", ".yml")):
             raise ArgumentError(
                 "transfer= fills a model made from an expression or a YAML; a checkpoint has its weights"
             )
-        if not Path(weights).is_file() and Path(weights).name != str(weights):
-            raise WeightsError("there is no such checkpoint", Location(str(weights)))
-        source = ultralytics.YOLO(str(weights)).model
+        if isinstance(minimum, bool) or not isinstance(minimum, (int, float)) or not 0 <= minimum <= 1:
+            raise ArgumentError(f"transfer_min is a share of tensors from 0 to 1, found {minimum!r}")
+        source = open_checkpoint(weights)
         trial = copy.deepcopy(self.model)
         trial.load(source)
-        report = report_of(trial)
-        if report is None:
-            raise WeightsError("holds no Ultralytics model", Location(str(weights)))
+        report = report_of(trial) or report_on(source, trial)
         report.require(minimum)
         self.model = trial
         self.overrides["pretrained"] = str(weights)
@@ -281,7 +279,7 @@ def describe(model: str | Path, nc: int | None = None) -> str:
     """
     with quiet():
         mapping = dict(cast(Any, open_model(model, nc=nc)).yaml)
-        if not str(model).lower().endswith(".pt"):  # the built model has forgotten the names of weights files
+        if not str(model).lower().endswith((".pt", ENDING)):  # the built model has forgotten the names of weights files
             mapping = {**tasks.yaml_model_load(model_file(model, stock=True)), "nc": mapping["nc"]}
     return to_yaml(mapping)
 

@@ -20,7 +20,7 @@ from detgraft.plan.activation import check_activation
 from detgraft.plan.document import Document, read_document
 from detgraft.plan.rows import Plan, Row, document_of, make_plan
 from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
-from detgraft.upstream.lower import CARRIER, Lowered, check_names, is_graft, is_pyramid, lower
+from detgraft.upstream.lower import CARRIER, Lowered, check_name, is_graft, is_pyramid, lower
 from detgraft.upstream.resolve import locate
 from detgraft.upstream.standins import RowKey, make_blank, make_stand_in
 
@@ -45,7 +45,7 @@ def refuse_unknown(mapping: dict[str, Any]) -> None:
     rows = [*(mapping.get("backbone") or ()), *(mapping.get("head") or ())]
     names = [row[2] for row in rows if isinstance(row, (list, tuple)) and len(row) == 4 and isinstance(row[2], str)]
     if len(names) < len(rows) or not rows or any(stock_module(name) is None for name in names):
-        check_names(plan_of(mapping))
+        plan_of(mapping)
     if mapping.get("activation"):
         check_activation(_document_of(mapping))
 
@@ -54,9 +54,9 @@ def plan_of(mapping: dict[str, Any]) -> Plan:
     """Turn a model description as Ultralytics passes it around into a plan with locations.
 
     Raises:
-        PlanError: The description is malformed.
+        PlanError: The description is malformed, or names a module that does not exist.
     """
-    return make_plan(_document_of(mapping), is_pyramid)
+    return make_plan(_document_of(mapping), is_pyramid, check_name)
 
 
 def _document_of(mapping: dict[str, Any]) -> Document:
@@ -84,9 +84,7 @@ def parse_grafted(original: Any, mapping: dict[str, Any], ch: int, verbose: bool
     Raises:
         DetgraftError: The description cannot be built.
     """
-    plan = plan_of(mapping)
-    check_names(plan)
-    return _Build(original, mapping, plan, ch).run(verbose)
+    return _Build(original, mapping, plan_of(mapping), ch).run(verbose)
 
 
 def parse_stock(original: Any, mapping: dict[str, Any], ch: int, verbose: bool) -> tuple[nn.Sequential, list[int]]:

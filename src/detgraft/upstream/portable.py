@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,12 +32,14 @@ def without_files(mapping: dict[str, Any]) -> dict[str, Any]:
 
 def allow_safe_loading() -> None:
     """Allow the classes of ``detgraft.blocks`` in restricted loading (``ULTRALYTICS_SAFE_LOAD=1``)."""
+    for info in pkgutil.iter_modules(detgraft.blocks.__path__):
+        allow_module(importlib.import_module(f"{detgraft.blocks.__name__}.{info.name}"))
+
+
+def allow_module(module: ModuleType) -> None:
+    """Allow the layers that a module defines in restricted loading: detgraft's own, or a plug-in's that was loaded."""
     if not hasattr(torch.serialization, "add_safe_globals"):
         return
-    classes: dict[str, type[nn.Module]] = {}
-    for info in pkgutil.iter_modules(detgraft.blocks.__path__):
-        module = importlib.import_module(f"{detgraft.blocks.__name__}.{info.name}")
-        for _, value in inspect.getmembers(module, inspect.isclass):
-            if issubclass(value, nn.Module) and value.__module__ == module.__name__:
-                classes[f"{value.__module__}.{value.__qualname__}"] = value
-    torch.serialization.add_safe_globals(list(classes.values()))
+    classes = [value for _, value in inspect.getmembers(module, inspect.isclass)]
+    own: list[Any] = [c for c in classes if issubclass(c, nn.Module) and c.__module__ == module.__name__]
+    torch.serialization.add_safe_globals(own)

@@ -23,7 +23,7 @@ from detgraft.plan.rows import Plan
 from detgraft.upstream.capabilities import HAS_SAFE_LOAD, ULTRALYTICS_VERSION
 from detgraft.upstream.expressions import RECORD
 from detgraft.upstream.models import build, model_file
-from detgraft.upstream.parse import plan_of
+from detgraft.upstream.parse import names_grafts, plan_of
 from detgraft.upstream.portable import without_files
 from detgraft.upstream.quiet import quiet
 from detgraft.upstream.resolve import locate, without_scale, zoo_yamls
@@ -91,6 +91,8 @@ def base_of(mapping: dict[str, Any]) -> str | None:
 
     An expression records it; for a YAML the name tells: ``yolo11n-carafe.yaml`` stands on ``yolo11n.yaml``.
     """
+    if not names_grafts(mapping):
+        return None
     record = mapping.get(RECORD)
     if isinstance(record, dict):
         return str(record["base"])

@@ -11,9 +11,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from ultralytics.nn import tasks
-
 from detgraft.upstream import hooks
+from detgraft.upstream.transfer import open_checkpoint
 
 hooks.install()
 
@@ -38,12 +37,6 @@ class _FullDescription:
             if isinstance(self.args.pretrained, (str, Path)):
                 weights = open_checkpoint(self.args.pretrained)
         return super().get_model(cfg=cfg, weights=weights, verbose=verbose)  # type: ignore[misc]
-
-
-def open_checkpoint(path: str | Path) -> Any:
-    """Return the model of a checkpoint through the release's own loader."""
-    loader = getattr(tasks, "load_checkpoint", None) or tasks.attempt_load_one_weight
-    return loader(path)[0]
 
 
 def grafted_trainer(stock: type) -> type:

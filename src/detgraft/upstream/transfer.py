@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.nn import tasks
 
 from detgraft.catalog.registry import catalogue
-from detgraft.errors import DetgraftError
+from detgraft.errors import DetgraftError, Location, WeightsError
 from detgraft.plan.rows import PYRAMID_LAYERS
 from detgraft.upstream.expressions import RECORD
 from detgraft.upstream.load import load_yaml
@@ -104,14 +105,7 @@ def load_across(original: Any, target: Any, weights: Any, *args: Any, **kwargs: 
     layers = layer_map(source, target)
     shown = Renumbered(source, layers)
     result = original(target, shown, *args, **kwargs)
-    report = make_report(
-        str(getattr(source, "pt_path", None) or "a model in memory"),
-        shown.state_dict(),
-        target.state_dict(),
-        layers,
-        lambda index: str(target.model[index].type),
-        len(target.model),
-    )
+    report = _report(source, shown.state_dict(), target, layers)
     _reports[target] = report
     if kwargs.get("verbose", args[0] if args else True):
         for line in report.lines():
@@ -120,6 +114,48 @@ def load_across(original: Any, target: Any, weights: Any, *args: Any, **kwargs: 
 
 
 _reports: weakref.WeakKeyDictionary[nn.Module, TransferReport] = weakref.WeakKeyDictionary()
+
+
+def report_on(source: Any, target: Any) -> TransferReport:
+    """Compare a model with the source that Ultralytics' own ``load`` filled it from, layer by layer of one number.
+
+    Args:
+        source: An Ultralytics model.
+        target: A stock Ultralytics model after loading.
+    """
+    return _report(source, source.float().state_dict(), target, {index: index for index in range(len(target.model))})
+
+
+def _report(source: Any, given: Mapping[str, Tensor], target: Any, layers: Mapping[int, int]) -> TransferReport:
+    return make_report(
+        str(getattr(source, "pt_path", None) or "a model in memory"),
+        given,
+        target.state_dict(),
+        layers,
+        lambda index: str(target.model[index].type),
+        len(target.model),
+    )
+
+
+def open_checkpoint(path: str | Path) -> Any:
+    """Return the model of a checkpoint, through the release's own loader.
+
+    Raises:
+        WeightsError: No such file, or not a checkpoint of Ultralytics.
+    """
+    where = Location(str(path))
+    if Path(path).suffix.lower() != ".pt":
+        raise WeightsError("expected a checkpoint (.pt)", where)
+    if not Path(path).is_file() and Path(path).name != str(path):
+        raise WeightsError("there is no such checkpoint", where)
+    loader = getattr(tasks, "load_checkpoint", None) or tasks.attempt_load_one_weight
+    try:
+        return loader(str(path))[0]
+    except DetgraftError:
+        raise
+    except Exception as error:  # whatever unpickling a truncated or foreign file comes upon
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"cannot be opened as a checkpoint of Ultralytics: {text:.200}", where) from error
 
 
 def report_of(model: nn.Module) -> TransferReport | None:

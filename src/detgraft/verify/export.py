@@ -7,6 +7,7 @@ prepared it, in float32: boxes in pixels, scores, and every further output.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from detgraft.upstream import probes
 from detgraft.verify.onnx_session import open_onnx
-from detgraft.verify.parity import BOX_TOLERANCE, SCORE_TOLERANCE, Drift, compare
+from detgraft.verify.parity import BOX_TOLERANCE, SCORE_TOLERANCE, Drift, Form, compare
 from detgraft.verify.result import CheckResult, skipped, verdict
-from detgraft.verify.subject import Subject, preserved_random
+from detgraft.verify.subject import Subject, form_of, preserved_random
 from detgraft.verify.watch import tensors_in
 
 NAME = "export"
@@ -96,21 +97,11 @@ def _one(subject: Subject, checkpoint: Path, form: str) -> Drift | str:
             lines = str(error).strip().splitlines()
             text = f"{label} cannot be run: {lines[-1][:300] if lines else type(error).__name__}"
             return text + _culprit(subject, kind, bool(dynamic))
-        drift = compare(
-            reference,
-            found,
-            max(height, width),
-            ranked=_is_ranked(traced, reference),
-            unit=probes.is_rtdetr(traced),
-        )
+        drift = compare(reference, found, max(height, width), form_of(traced))
         if not drift.fine:
             return f"{label}: {drift}{_culprit(subject, kind, bool(dynamic))}"
         worst = worst.worst_of(drift)
     return worst
-
-
-def _is_ranked(model: Any, outputs: Sequence[Tensor]) -> bool:
-    return probes.is_topk(model) and outputs[0].ndim == 3
 
 
 def _shapes(subject: Subject, dynamic: bool) -> list[tuple[int, int, int]]:
@@ -201,7 +192,7 @@ def _layer_alone(subject: Subject, layer: Any, seen: tuple[Any, Any], kind: str,
     except Exception as error:
         lines = str(error).strip().splitlines()
         return f"cannot be exported or run: {type(error).__name__}: {lines[0][:200] if lines else ''}"
-    drift = compare(reference, found, 1, ranked=False, unit=False) if len(found) == len(reference) else None
+    drift = compare(reference, found, 1, Form(1)) if len(found) == len(reference) else None
     if drift is None or drift.note:
         return f"returns something else: {drift.note if drift else 'another number of outputs'}"
     worst = max(_relative(a, b) for a, b in zip(reference, found, strict=True))
@@ -221,6 +212,6 @@ def _onnx_alone(
     file = subject.folder / "layer.onnx"
     names = [f"x{position}" for position in range(len(example))]
     axes = {name: {0: "batch"} for name in names} if dynamic else None
-    words: dict[str, Any] = {"dynamo": False} if "dynamo" in export.__annotations__ else {}
+    words: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(export).parameters else {}
     export(flat, example, str(file), input_names=names, dynamic_axes=axes, opset_version=17, **words)
-    return open_onnx(file)(*given)
+    return open_onnx(file, names)(*given)

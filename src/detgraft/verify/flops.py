@@ -22,7 +22,7 @@ def deform_conv2d_flops(
         input_shape: (B, C, H, W).
         weight_shape: (O, C / groups, k, k).
         offset_shape: (B, 2 * deform groups * k * k, H', W').
-        mask_shape: (B, deform groups * k * k, H', W'), or with 0 channels where there is none.
+        mask_shape: (B, deform groups * k * k, H', W'), or a placeholder of two dimensions where there is none.
         out_shape: (B, O, H', W').
     """
     batch, channels = input_shape[0], input_shape[1]
@@ -31,7 +31,7 @@ def deform_conv2d_flops(
     # A bilinear sample is a weighted sum of four values: four multiplications and three additions, and one
     # multiplication with the mask where there is one.
     samples = batch * channels * positions * pixels
-    per_sample = 7 + (1 if len(mask_shape) > 1 and mask_shape[1] else 0)
+    per_sample = 7 + (1 if len(mask_shape) == 4 else 0)
     convolution = int(conv_flop_count(input_shape, weight_shape, out_shape, transposed=False))
     return int(convolution + samples * per_sample)
 

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from detgraft.verify.watch import relative_drift
 
-BOX_TOLERANCE = 0.05
-"""Pixels. Rounding in float32 moves boxes by about 0.001 pixels at 640."""
+BOX_TOLERANCE = 0.5
+"""Pixels. Rounding moves the boxes of a trained model by about 0.001 pixels, those of an untrained one, whose layers
+amplify every difference, by up to 0.07. A layer that is off by a tenth moves them by tens of pixels."""
 
-SCORE_TOLERANCE = 1e-3
+SCORE_TOLERANCE = 5e-3
 """Absolute, for scores between 0 and 1, and relative to the largest value for every other output."""
 
 UNMATCHED = 0.02
@@ -63,15 +64,38 @@ class Drift:
         )
 
 
-def compare(reference: Sequence[Tensor], found: Sequence[Tensor], imgsz: int, *, ranked: bool, unit: bool) -> Drift:
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How a detector's predictions are laid out.
+
+    Args:
+        classes: Number of classes.
+        ranked: A ranked list, one row per detection, instead of one column per anchor.
+        unit: Boxes are relative to the picture (RT-DETR) and are converted to pixels.
+    """
+
+    classes: int
+    ranked: bool = False
+    unit: bool = False
+
+    def scores(self, width: int) -> int:
+        """Return how many values behind the box are scores; a ranked row may have one score and a class number.
+
+        Args:
+            width: Values per detection, the box included.
+        """
+        per_class = not self.ranked or (self.unit and width == 4 + self.classes)
+        return self.classes if per_class else 2
+
+
+def compare(reference: Sequence[Tensor], found: Sequence[Tensor], imgsz: int, form: Form) -> Drift:
     """Compare the outputs of a detector.
 
     Args:
         reference: Outputs of the model in PyTorch; the first holds the predictions.
         found: Outputs to compare, in the same order.
         imgsz: Larger side of the picture in pixels.
-        ranked: The predictions are a ranked list.
-        unit: Boxes are relative to the picture (RT-DETR) and are converted to pixels.
+        form: How the predictions are laid out.
     """
     if len(reference) != len(found):
         return Drift(note=f"{len(found)} outputs instead of {len(reference)}")
@@ -84,19 +108,26 @@ def compare(reference: Sequence[Tensor], found: Sequence[Tensor], imgsz: int, *,
     first, second = reference[0].double(), found[0].double()
     if first.ndim != 3:
         return Drift(0.0, float((first - second).abs().max()), others)
-    scale = float(imgsz) if unit else 1.0
-    if ranked:
-        drift = _ranked(first, second, scale)
-        return dataclasses.replace(drift, others=others)
-    boxes = (first[:, :4] - second[:, :4]).abs().max() * scale
-    scores = (first[:, 4:] - second[:, 4:]).abs().max() if first.shape[1] > 4 else torch.zeros(())
-    return Drift(float(boxes), float(scores), others)
+    if not form.ranked:  # one row per anchor from here on
+        first, second = first.transpose(1, 2), second.transpose(1, 2)
+    scale = torch.ones(first.shape[-1], dtype=torch.float64)
+    scale[:4] = float(imgsz) if form.unit else 1.0
+    end = 4 + form.scores(first.shape[-1])
+    extra = first[..., end:]
+    if extra.numel():  # mask coefficients, key points, angles: relative to their magnitude
+        scale[end:] = 1 / max(float(extra.abs().max()), 1e-12)
+    first, second = first * scale, second * scale
+    if form.ranked:
+        return dataclasses.replace(_ranked(first, second), others=others)
+    difference = (first - second).abs()
+    scores = difference[..., 4:]
+    return Drift(float(difference[..., :4].max()), float(scores.max()) if scores.numel() else 0.0, others)
 
 
-def _ranked(first: Tensor, second: Tensor, scale: float) -> Drift:
+def _ranked(first: Tensor, second: Tensor) -> Drift:
     boxes = scores = missing = 0.0
     for a, b in zip(first, second, strict=True):
-        box_distance = (a[:, None, :4] - b[None, :, :4]).abs().amax(-1) * scale
+        box_distance = (a[:, None, :4] - b[None, :, :4]).abs().amax(-1)
         rest_distance = (a[:, None, 4:] - b[None, :, 4:]).abs().amax(-1)
         # Nearest counterpart, boxes counted in units of their tolerance and scores in units of theirs.
         cost = torch.maximum(box_distance / BOX_TOLERANCE, rest_distance / SCORE_TOLERANCE)

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from detgraft.upstream import probes
 from detgraft.upstream.safetensors_file import write_safetensors
 from detgraft.verify.parity import compare
 from detgraft.verify.result import CheckResult, skipped, verdict
-from detgraft.verify.subject import Subject
+from detgraft.verify.subject import Subject, form_of
 from detgraft.verify.watch import main_output
 
 NAME = "portability"
 TIMEOUT = 600
 """Seconds for one new process; opening a model takes some seconds."""
+
+PARALLEL = 2
+"""How many of the new processes run at a time."""
 
 
 def check(subject: Subject) -> CheckResult:
@@ -53,19 +57,14 @@ def check(subject: Subject) -> CheckResult:
         ways.append(("safetensors", tensors, {}, ["detgraft"]))
     except (ValueError, TypeError, RuntimeError) as error:
         problems.append(f"safetensors: {error}")
-    for way, file, environment, packages in ways:
-        subject.say(f"a new process opens it: {way}")
-        answer = _reopen(subject, file, environment, packages)
+    subject.say(f"new processes open it: {', '.join(way for way, *_ in ways)}")
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        answers = list(pool.map(lambda way: _reopen(subject, *way[1:]), ways))
+    for (way, *_), answer in zip(ways, answers, strict=True):
         if isinstance(answer, str):
             problems.append(f"{way}: {answer}")
             continue
-        drift = compare(
-            [expected],
-            [answer],
-            subject.small,
-            ranked=probes.is_topk(model),
-            unit=probes.is_rtdetr(model),
-        )
+        drift = compare([expected], [answer], subject.small, form_of(model))
         figures[f"{way} equal"] = bool(torch.equal(expected, answer))
         if not drift.fine:
             problems.append(f"{way}: the reopened model answers differently: {drift}")

@@ -13,11 +13,13 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from detgraft.errors import DetgraftError
 from detgraft.plan.rows import Plan
 from detgraft.upstream import probes
 from detgraft.upstream.models import open_model
+from detgraft.verify.parity import Form
 
 SMALL = 160
 """Size for checks that need no detail. RT-DETR ranks 300 of its features' pixels; 160 gives 525."""
@@ -73,7 +75,7 @@ class Subject:
         A batch norm that was never trained, a gain that starts at zero, or a class score that starts at minus ten would
         hide any error behind it.
         """
-        return wake(self.copy()).eval()
+        return wake(self.copy(), self.pictures(2, self.small, self.small)).eval()
 
     def layer(self, index: int | None) -> str:
         """Return how a layer is called in messages: number, name, file and line where known."""
@@ -103,15 +105,25 @@ class Subject:
         return torch.rand(count, self.channels, height, width, generator=generator)
 
 
-def wake(model: Any) -> Any:
-    """Give every constant parameter and every batch norm's statistics some variation; changes and returns the model."""
+def form_of(model: Any) -> Form:
+    """Return how a model lays out its predictions."""
+    head = list(model.model)[-1]
+    classes = int(getattr(head, "nc", 0) or model.yaml.get("nc") or 1)
+    return Form(classes, probes.is_topk(model), probes.is_rtdetr(model))
+
+
+def wake(model: Any, pictures: Tensor) -> Any:
+    """Give a fresh model what training gives it: batch norms that fit its activations, and no constant parameters.
+
+    With untrained batch norms a signal dies on its way through the layers, and no comparison of answers would notice
+    an error in the first ones. A trained model keeps its own statistics.
+
+    Args:
+        model: Changed and returned.
+        pictures: Pictures for the batch norms' statistics.
+    """
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for module in model.modules():
-            mean, variance = getattr(module, "running_mean", None), getattr(module, "running_var", None)
-            if isinstance(mean, Tensor) and isinstance(variance, Tensor) and bool((variance == 1).all()):
-                mean.copy_(0.1 * torch.randn(mean.shape, generator=generator))
-                variance.copy_(0.75 + 0.5 * torch.rand(variance.shape, generator=generator))
         for name, parameter in model.named_parameters():
             if ".dfl" in name or parameter.numel() == 0 or not parameter.dtype.is_floating_point:
                 continue
@@ -119,7 +131,22 @@ def wake(model: Any) -> Any:
             if bool((parameter == value).all()):
                 start = value if abs(float(value)) <= 1 else torch.zeros(())
                 parameter.copy_(start + 0.1 * torch.randn(parameter.shape, generator=generator))
+    fresh = [m for m in model.modules() if isinstance(m, _BatchNorm) and _is_fresh(m)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in fresh]
+    for norm in fresh:
+        norm.momentum = 1.0
+    # A model that does not run in training mode keeps what it has; the check of gradients says so.
+    with torch.no_grad(), preserved_random(), contextlib.suppress(Exception):
+        model.train()
+        model(pictures)
+    for norm, (momentum, tracked) in zip(fresh, before, strict=True):
+        norm.momentum, norm.num_batches_tracked = momentum, tracked
     return model
+
+
+def _is_fresh(norm: _BatchNorm) -> bool:
+    variance = norm.running_var
+    return norm.track_running_stats and variance is not None and bool((variance == variance.flatten()[0]).all())
 
 
 def open_subject(

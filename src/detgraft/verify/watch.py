@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -150,6 +151,48 @@ def relative_drift(reference: Tensor, found: Tensor) -> float:
     if difference != difference:
         return float("inf")
     return difference / magnitude if magnitude > 0 else (0.0 if difference == 0 else float("inf"))
+
+
+def copied(value: Any, change: Callable[[Tensor], Tensor] = torch.clone) -> Any:
+    """Return a nested value with every tensor copied (or changed in another way)."""
+    if isinstance(value, Tensor):
+        return change(value.detach())
+    if isinstance(value, dict):
+        return {key: copied(entry, change) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(copied(entry, change) for entry in value)
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """What one layer was given and what it returned in one forward pass."""
+
+    given: Any
+    returned: Any
+
+
+def passes_by_layer(model: Any, pictures: Tensor) -> dict[int, Pass]:
+    """Run a model without gradients and keep every layer's input and output, copied."""
+    given: dict[int, Any] = {}
+    found: dict[int, Pass] = {}
+    handles = []
+    for index, layer in enumerate(model.model):
+
+        def before(_module: Any, inputs: Any, index: int = index) -> None:
+            given[index] = copied(inputs[0])
+
+        def after(_module: Any, _inputs: Any, output: Any, index: int = index) -> None:
+            found[index] = Pass(given[index], copied(output))
+
+        handles += [layer.register_forward_pre_hook(before), layer.register_forward_hook(after)]
+    try:
+        with torch.no_grad(), watching(model):
+            model(pictures)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def first_drift(

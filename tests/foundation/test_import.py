@@ -1,0 +1,69 @@
+"""``import detgraft`` costs nothing and works before, after and beside every way of importing Ultralytics."""
+
+from __future__ import annotations
+
+import pytest
+from support import answer, run_python
+
+_LIGHT = """
+import json, sys
+import detgraft
+from detgraft import list_grafts
+names = [graft.name for graft in list_grafts("convnext*")]
+heavy = [name for name in ("torch", "timm", "ultralytics", "numpy", "cv2") if name in sys.modules]
+print(json.dumps({"heavy": heavy, "names": names, "dir": [n for n in detgraft.__all__ if n not in dir(detgraft)]}))
+"""
+
+
+def test_import_detgraft_is_light() -> None:
+    found = answer(run_python(_LIGHT))
+    assert found["heavy"] == []
+    assert found["dir"] == []
+    assert "convnextv2_atto" in found["names"]
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import detgraft
+
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = detgraft.nothing_like_it  # type: ignore[attr-defined]
+
+
+_USE = """
+import json
+model = YOLO("yolo11n-carafe.yaml")
+print(json.dumps({
+    "type": model.model.model[11].type,
+    "trainer": model._smart_load("trainer").__name__,
+    "hooked": hasattr(type(model)._smart_load, "__detgraft_original__"),
+    "once": not hasattr(type(model)._smart_load.__detgraft_original__, "__detgraft_original__"),
+}))
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import detgraft; from ultralytics import YOLO",
+        "from ultralytics import YOLO; import detgraft",
+        "import detgraft; from ultralytics.engine.model import Model; from ultralytics import YOLO",
+        pytest.param("import detgraft; from ultralytics import RTDETR, YOLO", marks=pytest.mark.slow),
+        pytest.param("import ultralytics, detgraft; from ultralytics import YOLO", marks=pytest.mark.slow),
+        pytest.param("from detgraft import build; from ultralytics import YOLO", marks=pytest.mark.slow),
+        pytest.param("import ultralytics.nn.tasks, detgraft; from ultralytics import YOLO", marks=pytest.mark.slow),
+        pytest.param("import detgraft.blocks.carafe; from ultralytics import YOLO", marks=pytest.mark.slow),
+        "from detgraft import YOLO as Ours; from ultralytics import YOLO",
+    ],
+)
+def test_stock_yolo_understands_grafts_whatever_the_order_of_imports(imports: str) -> None:
+    found = answer(run_python(f"{imports}\n{_USE}"))
+    assert found == {"type": "CARAFE", "trainer": "GraftedDetectionTrainer", "hooked": True, "once": True}
+
+
+def test_stock_models_keep_their_own_trainer() -> None:
+    code = """
+import detgraft, json
+from ultralytics import YOLO
+print(json.dumps(YOLO("yolo11n.yaml")._smart_load("trainer").__module__))
+"""
+    assert answer(run_python(code)).startswith("ultralytics.")
