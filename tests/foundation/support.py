@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 NC = 3  # classes of the made set
+TINY = {"batch": 4, "workers": 0, "plots": False, "device": "cpu", "verbose": False, "exist_ok": True}
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ def randomise_norms(model: nn.Module) -> None:
     random = torch.Generator().manual_seed(3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             size = module.num_features
             module.running_mean.copy_(0.1 * torch.randn(size, generator=random))
             module.running_var.copy_(0.5 + torch.rand(size, generator=random))
@@ -198,3 +201,103 @@ class Answer:
     status: int
     out: str
     err: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tiny training.
+
+    Args:
+        system: Which model.
+        folder: The run's folder.
+    """
+
+    system: System
+    folder: Path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the interruption."""
+        return self.folder / "interrupted.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "weights" / "best.pt"
+
+
+_REOPEN = """
+import json, sys
+words = json.loads(sys.argv[1])
+if words["detgraft_first"]:
+    import detgraft
+from ultralytics import RTDETR, YOLO
+Model = RTDETR if words["rtdetr"] else YOLO
+tiny = words["tiny"]
+found = {}
+imgsz = words["imgsz"]
+
+model = Model(words["last"])
+model.train(resume=True)
+found["epoch"] = model.trainer.epoch
+found["best"] = str(model.trainer.best)
+
+model = Model(found["best"])
+found["classes"] = [f"{type(m).__module__}.{type(m).__name__}" for m in model.model.model]
+results = model.predict(words["picture"], imgsz=words["odd"], conf=0.0, max_det=5, verbose=False)
+found["boxes"] = [list(r.boxes.data.shape) for r in results]
+metrics = model.val(data=words["data"], imgsz=imgsz, **words["val"])
+found["map"] = metrics.results_dict["metrics/mAP50(B)"]
+found["exports"] = {f: str(Model(found["best"]).export(format=f, imgsz=imgsz, device="cpu")) for f in words["formats"]}
+
+model = Model(found["best"])
+model.train(data=words["other"], epochs=1, imgsz=imgsz, project=words["project"], name="elsewhere", **tiny)
+found["elsewhere"] = str(model.trainer.best)
+found["detgraft"] = "detgraft" in sys.modules
+print()
+print(json.dumps(found))
+"""
+
+
+def go_on_in_new_process(
+    run: Run, data: Path, other: Path, *, detgraft_first: bool = False, env: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Run every step of a checkpoint's life in a new process and return what was found."""
+    try:
+        import onnx  # noqa: F401
+
+        formats = ["torchscript", "onnx"]
+    except ImportError:
+        formats = ["torchscript"]
+    words = {
+        "detgraft_first": detgraft_first,
+        "rtdetr": run.system.is_rtdetr,
+        "last": str(run.last),
+        "data": str(data),
+        "other": str(other),
+        "picture": str(next((data.parent / "images" / "val").iterdir())),
+        "imgsz": run.system.imgsz,
+        "odd": [96, 160],
+        "val": {"batch": 2, "workers": 0, "plots": False, "device": "cpu", "verbose": False},
+        "project": str(run.folder.parent / ("safe" if detgraft_first else "plain")),
+        "formats": formats,
+        "tiny": TINY,
+    }
+    found: dict[str, Any] = answer(run_python(_REOPEN, json.dumps(words), cwd=run.folder.parent, env=env))
+    return found
+
+
+OFFICIAL = {
+    "carafe": ("CARAFE,", "CARAFE_official,"),
+    "dynamicconv": ("DynamicConv,", "DynamicConv_official,"),
+    "c3k2_dynamicconv": ("C3k2_DynamicConv,", "C3k2_DynamicConv_official,"),
+}
+
+
+def official_form(key: str, folder: Any) -> Any:
+    """Write the zoo's YAML with the graft's official form; return its path."""
+    from detgraft.upstream.resolve import ZOO, without_scale
+
+    name = without_scale(BY_KEY[key].zoo)
+    path = folder / f"official-{name}"
+    path.write_text((ZOO / name).read_text("utf-8").replace(*OFFICIAL[key]), "utf-8")
+    return folder / f"official-{BY_KEY[key].zoo}"

@@ -52,9 +52,7 @@ def test_every_layer_is_printed_once_with_its_parameters(seed: SeedYaml, seeds: 
         ("yolo11n-C3k2-DynamicConv.yaml", 6, "C3k2_DynamicConv", "[128, 128, 1, True]"),
     ],
 )
-def test_a_graft_appears_under_its_own_name(
-    file: str, index: int, module: str, arguments: str, seeds: Path
-) -> None:
+def test_a_graft_appears_under_its_own_name(file: str, index: int, module: str, arguments: str, seeds: Path) -> None:
     _, rows = logged(seeds / file, 3)
     assert rows[index][3:] == (module, arguments)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import BY_KEY, KEYS, NC, batch_of, tensors_in
+from support import BY_KEY, KEYS, NC, OFFICIAL, batch_of, official_form, tensors_in
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,21 +18,6 @@ from detgraft import build
 from detgraft.upstream import capabilities
 
 STOCK = ["yolo11n.yaml", "rtdetr-l.yaml"]
-OFFICIAL = {
-    "carafe": ("CARAFE,", "CARAFE_official,"),
-    "dynamicconv": ("DynamicConv,", "DynamicConv_official,"),
-    "c3k2_dynamicconv": ("C3k2_DynamicConv,", "C3k2_DynamicConv_official,"),
-}
-
-
-def official_form(key: str, folder: Any) -> Any:
-    """Write the zoo's YAML with the graft's official form; return its path."""
-    from detgraft.upstream.resolve import ZOO, without_scale
-
-    name = without_scale(BY_KEY[key].zoo)
-    path = folder / f"official-{name}"
-    path.write_text((ZOO / name).read_text("utf-8").replace(*OFFICIAL[key]), "utf-8")
-    return folder / f"official-{BY_KEY[key].zoo}"
 
 
 def with_loss(model: Any) -> Any:
@@ -76,11 +61,11 @@ def test_every_parameter_of_a_backbone_matters_to_the_loss(name: str) -> None:
     assert [n for n in still if not n.endswith("token_mixer.conv1.bias")] == []
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records random draws on real devices and the largest picture-like tensor that is made."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.draws: set[str] = set()
         self.largest = 0
 
@@ -156,7 +141,7 @@ def test_rows_before_a_graft_draw_what_they_draw_in_the_stock_model() -> None:
         assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 
 
-def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+def norms(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
-from support import BY_KEY, KEYS, NC, Answer, run_python, tree
+from support import BY_KEY, KEYS, NC, TINY, Answer, run_python, tree
 
 from detgraft import build, list_grafts
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import BY_KEY, KEYS, NC, main_output, randomise_norms
-from test_building import OFFICIAL, official_form
+from support import BY_KEY, KEYS, NC, OFFICIAL, main_output, official_form, randomise_norms
 from torch import nn
 
 from detgraft import build

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY
 from seed_yamls import has_chinese
+from support import TINY
 
 from detgraft import YOLO, build
 from detgraft.upstream.resolve import ZOO
@@ -37,8 +37,8 @@ def test_model_yamls_as_windows_writes_them(encoding: str, newline: str, tmp_pat
     path = tmp_path / "yolo11-win.yaml"
     path.write_bytes(f"# 通道放缩的系数\n{CARAFE}".replace("\n", newline).encode(encoding))
     assert has_chinese(path)
-    model = build(tmp_path / "yolo11s-win.yaml", nc=2)
-    assert model.yaml["scale"] == "s"  # type: ignore[index]
+    model: Any = build(tmp_path / "yolo11s-win.yaml", nc=2)
+    assert model.yaml["scale"] == "s"
 
 
 def layout(folder: Path, made_set: Path, *, classes: bool) -> Path:
@@ -75,11 +75,13 @@ def test_train_on_a_folder(classes: bool, made_set: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("train", "quote"), [("train\\images", ""), ("train\\images", '"'), ("train\\images", "'"), (".\\train\\images", "")]
+    ("train", "quote"),
+    [("train\\images", ""), ("train\\images", '"'), ("train\\images", "'"), (".\\train\\images", "")],
 )
 def test_data_yamls_with_backslashes(train: str, quote: str, made_set: Path, tmp_path: Path) -> None:
     folder = layout(tmp_path / "数据 集", made_set, classes=False)
-    text = f"# 数据\ntrain: {quote}{train}{quote}\nval: {quote}{train.replace('train', 'val')}{quote}\nnames: [细胞, b, c]\n"
+    val = train.replace("train", "val")
+    text = f"# 数据\ntrain: {quote}{train}{quote}\nval: {quote}{val}{quote}\nnames: [细胞, b, c]\n"
     (folder / "我的 数据.yaml").write_text(text, "utf-8")
     model = YOLO("yolo11n-carafe.yaml")
     seen: list[tuple[int, str]] = []

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import Run, go_on_in_new_process
-from support import BY_KEY, KEYS, sizes_seen, tensors_in
+from support import BY_KEY, KEYS, Run, go_on_in_new_process, sizes_seen, tensors_in
 
 from detgraft.upstream import capabilities
 
@@ -63,7 +62,7 @@ def test_exports_compute_what_the_model_computes(key: str, reopened: Reopened) -
     model = open_best(run, found["best"]).model.float().eval()
     with torch.no_grad():
         expected = next(tensors_in(model(x)))
-    outputs = {"torchscript": lambda path: next(tensors_in(torch.jit.load(path)(x))), "onnx": _run_onnx(x)}
+    outputs = {"torchscript": lambda path: next(tensors_in(_run_torchscript(path, x))), "onnx": _run_onnx(x)}
     for form, path in found["exports"].items():
         output = outputs[form](path)
         assert output.shape == expected.shape
@@ -73,6 +72,10 @@ def test_exports_compute_what_the_model_computes(key: str, reopened: Reopened) -
         else:
             difference = (output - expected).abs().max() / expected.abs().max()
             assert difference < 1e-4, f"{form}: {difference}"
+
+
+def _run_torchscript(path: str, x: torch.Tensor) -> Any:
+    return torch.jit.load(path)(x)  # type: ignore[no-untyped-call]
 
 
 def _run_onnx(x: torch.Tensor) -> Callable[[str], torch.Tensor]:
@@ -151,9 +154,7 @@ def test_restricted_loading_after_import_detgraft(
     key: str, interrupted: Interrupted, made_set: Path, other_set: Path
 ) -> None:
     run = interrupted(key)
-    found = go_on_in_new_process(
-        run, made_set, other_set, detgraft_first=True, env={"ULTRALYTICS_SAFE_LOAD": "1"}
-    )
+    found = go_on_in_new_process(run, made_set, other_set, detgraft_first=True, env={"ULTRALYTICS_SAFE_LOAD": "1"})
     assert found["epoch"] == 1
     assert found["boxes"][0][0] == 5
     assert Path(found["elsewhere"]).is_file()

@@ -44,7 +44,7 @@ def test_parameters_of_a_correct_build(seed: SeedYaml, seeds: Path, reference: R
 
 
 def is_backbone(seed: SeedYaml) -> bool:
-    return catalogue.get(BY_KEY[seed.key].graft).channels == "pyramid"
+    return bool(catalogue.get(BY_KEY[seed.key].graft).channels == "pyramid")
 
 
 @seed_yamls
@@ -121,7 +121,9 @@ def test_the_files_hold_the_tutorials_chinese_comments(seeds: Path) -> None:
 
 @pytest.mark.parametrize("name", ["convnext_pico", "convnextv2_pico"])
 def test_both_names_of_the_pico_size(name: str, seeds: Path, tmp_path: Path) -> None:
-    text = (seeds / "yolo11-ConvNeXtV2.yaml").read_text("utf-8").replace("- [-1, 1, convnextv2_atto", f"- [-1, 1, {name}")
+    text = (
+        (seeds / "yolo11-ConvNeXtV2.yaml").read_text("utf-8").replace("- [-1, 1, convnextv2_atto", f"- [-1, 1, {name}")
+    )
     (tmp_path / "yolo11-pico.yaml").write_text(text, "utf-8")
     model: Any = build(tmp_path / "yolo11n-pico.yaml")
     assert model.model[0].type == name

@@ -1,18 +1,16 @@
-"""Tutorial 001's rows name a weights file: it is read, its weights are trained, and the checkpoint never needs it again."""
+"""Tutorial 001's rows name a weights file: its weights are trained, and the checkpoint never needs it again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from conftest import TINY
 from seed_yamls import SEED_YAMLS
-from support import answer, run_python
+from support import TINY, answer, run_python
 
 from detgraft import YOLO, build
 from detgraft.errors import WeightsError

@@ -62,69 +62,112 @@ WRONG = {
         "yolo11-convnextv2.yaml", "convnextv2_atto, [auto]", "timm/resnet1, []", CatalogError, ("resnet1", "resnet18")
     ),
     # argument count
-    "too many": Wrong("yolo11-carafe.yaml", "CARAFE, []] # 11", "CARAFE, [3, 5, 64, 2, 1]] # 11", ArgumentError, (
-        "CARAFE", "at most 4", "k_enc", "found 5")),
-    "too many for a scaled row": Wrong("yolo11-dynamicconv.yaml", "[128, 3, 2]", "[128, 3, 2, 1, 1, 1, False, 4, 9]",
-        ArgumentError, ("DynamicConv", "found 8")),
-    "no channels": Wrong("yolo11-dynamicconv.yaml", "DynamicConv, [128, 3, 2]", "DynamicConv, []", ArgumentError, (
-        "DynamicConv", "output channels", "none")),
+    "too many": Wrong(
+        "yolo11-carafe.yaml",
+        "CARAFE, []] # 11",
+        "CARAFE, [3, 5, 64, 2, 1]] # 11",
+        ArgumentError,
+        ("CARAFE", "at most 4", "k_enc", "found 5"),
+    ),
+    "too many for a scaled row": Wrong(
+        "yolo11-dynamicconv.yaml",
+        "[128, 3, 2]",
+        "[128, 3, 2, 1, 1, 1, False, 4, 9]",
+        ArgumentError,
+        ("DynamicConv", "found 8"),
+    ),
+    "no channels": Wrong(
+        "yolo11-dynamicconv.yaml",
+        "DynamicConv, [128, 3, 2]",
+        "DynamicConv, []",
+        ArgumentError,
+        ("DynamicConv", "output channels", "none"),
+    ),
     "two factors": Wrong("yolo11-repvit.yaml", "[auto]", "[0.5, 0.5]", ArgumentError, ("repvit_m0_6", "[0.5, 0.5]")),
-    "too many for a stock row": Wrong("yolo11-carafe.yaml", "SPPF, [1024, 5]", "SPPF, [1024, 5, 3, True, 9]",
-        PlanError, ("SPPF",)),
+    "too many for a stock row": Wrong(
+        "yolo11-carafe.yaml", "SPPF, [1024, 5]", "SPPF, [1024, 5, 3, True, 9]", PlanError, ("SPPF",)
+    ),
     # argument type
-    "type": Wrong("yolo11-carafe.yaml", "CARAFE, []] # 11", "CARAFE, [big]] # 11", ArgumentError, (
-        "k_enc", "int", "'big'")),
-    "float for int": Wrong("yolo11-dynamicconv.yaml", "[128, 3, 2]", "[128, 3.5, 2]", ArgumentError, (
-        "DynamicConv", "int", "3.5")),
+    "type": Wrong(
+        "yolo11-carafe.yaml", "CARAFE, []] # 11", "CARAFE, [big]] # 11", ArgumentError, ("k_enc", "int", "'big'")
+    ),
+    "float for int": Wrong(
+        "yolo11-dynamicconv.yaml", "[128, 3, 2]", "[128, 3.5, 2]", ArgumentError, ("DynamicConv", "int", "3.5")
+    ),
     "bool for int": Wrong("yolo11-dynamicconv.yaml", "[128, 3, 2]", "[128, True, 2]", ArgumentError, ("int", "True")),
-    "channels no number": Wrong("yolo11-dynamicconv.yaml", "[128, 3, 2]", "[wide, 3, 2]", ArgumentError, (
-        "output channels", "'wide'")),
-    "int for bool": Wrong("yolo11-c3k2-dynamicconv.yaml", "[256, False, 0.25]", "[256, 3, 0.25]", ArgumentError, (
-        "c3k", "bool", "3")),
-    "even kernel": Wrong("yolo11-carafe.yaml", "CARAFE, []] # 11", "CARAFE, [3, 4]] # 11", ArgumentError, (
-        "k_up", "odd", "4")),
+    "channels no number": Wrong(
+        "yolo11-dynamicconv.yaml", "[128, 3, 2]", "[wide, 3, 2]", ArgumentError, ("output channels", "'wide'")
+    ),
+    "int for bool": Wrong(
+        "yolo11-c3k2-dynamicconv.yaml", "[256, False, 0.25]", "[256, 3, 0.25]", ArgumentError, ("c3k", "bool", "3")
+    ),
+    "even kernel": Wrong(
+        "yolo11-carafe.yaml", "CARAFE, []] # 11", "CARAFE, [3, 4]] # 11", ArgumentError, ("k_up", "odd", "4")
+    ),
     "groups": Wrong("yolo11-dynamicconv.yaml", "[128, 3, 2]", "[128, 3, 2, 1, 1, 7]", ArgumentError, ("groups", "7")),
     "a list as factor": Wrong("yolo11-repvit.yaml", "[auto]", "[[0.5]]", ArgumentError, ("width factor", "[[0.5]]")),
     "module no text": Wrong("yolo11-carafe.yaml", "SPPF", "7", PlanError, ("module name", "7")),
     "arguments no list": Wrong("yolo11-carafe.yaml", "SPPF, [1024, 5]", "SPPF, 1024", PlanError, ("list", "1024")),
-    "row too short": Wrong("yolo11-carafe.yaml", "- [-1, 1, SPPF, [1024, 5]]", "- [-1, 1, SPPF]", PlanError, (
-        "4 entries", "3 entries")),
+    "row too short": Wrong(
+        "yolo11-carafe.yaml", "- [-1, 1, SPPF, [1024, 5]]", "- [-1, 1, SPPF]", PlanError, ("4 entries", "3 entries")
+    ),
     "row no list": Wrong("yolo11-carafe.yaml", "- [-1, 1, SPPF, [1024, 5]]", "- SPPF", PlanError, ("row", "str")),
     "repeats no number": Wrong("yolo11-carafe.yaml", "[-1, 1, SPPF", "[-1, one, SPPF", PlanError, ("repeats", "'one'")),
     "repeats zero": Wrong("yolo11-carafe.yaml", "[-1, 1, SPPF", "[-1, 0, SPPF", PlanError, ("repeats", "0")),
-    "repeated upsampler": Wrong("yolo11-carafe.yaml", "[-1, 1, CARAFE, []] # 11", "[-1, 4, CARAFE, []] # 11",
-        PlanError, ("CARAFE", "repeat", "4")),
+    "repeated upsampler": Wrong(
+        "yolo11-carafe.yaml",
+        "[-1, 1, CARAFE, []] # 11",
+        "[-1, 4, CARAFE, []] # 11",
+        PlanError,
+        ("CARAFE", "repeat", "4"),
+    ),
     "repeated backbone": Wrong("yolo11-repvit.yaml", "[-1, 1, repvit", "[-1, 2, repvit", PlanError, ("repeat", "2")),
     # rows that refer to a later layer
-    "later layer": Wrong("yolo11-carafe.yaml", "[[-1, 6], 1, Concat", "[[-1, 16], 1, Concat", PlanError, (
-        "layer 16", "layer 12")),
+    "later layer": Wrong(
+        "yolo11-carafe.yaml", "[[-1, 6], 1, Concat", "[[-1, 16], 1, Concat", PlanError, ("layer 16", "layer 12")
+    ),
     "itself": Wrong("yolo11-carafe.yaml", "[[-1, 6], 1, Concat", "[[-1, 12], 1, Concat", PlanError, ("layer 12",)),
-    "later layer in a stock YAML": Wrong("yolo11.yaml", "[[-1, 6], 1, Concat", "[[-1, 16], 1, Concat", PlanError, (
-        "layer 16",)),
-    "head reads a later layer": Wrong("yolo11-carafe.yaml", "[[16, 19, 22], 1, Detect", "[[16, 19, 99], 1, Detect",
-        PlanError, ("layer 99",)),
-    "before the first": Wrong("yolo11-carafe.yaml", "[[-1, 6], 1, Concat", "[[-1, -40], 1, Concat", PlanError, (
-        "40 layers back",)),
-    "the list row": Wrong("yolo11-convnextv2.yaml", "[[-1, 3], 1, Concat", "[[-1, 0], 1, Concat", PlanError, (
-        "layer 0", "stride 16")),
-    "from no number": Wrong("yolo11-carafe.yaml", "[[-1, 6], 1, Concat", "[[-1, six], 1, Concat", PlanError, (
-        "from", "six")),
-    "two inputs for one": Wrong("yolo11-carafe.yaml", "[-1, 1, CARAFE, []] # 11", "[[-1, 6], 1, CARAFE, []] # 11",
-        PlanError, ("CARAFE", "one input")),
+    "later layer in a stock YAML": Wrong(
+        "yolo11.yaml", "[[-1, 6], 1, Concat", "[[-1, 16], 1, Concat", PlanError, ("layer 16",)
+    ),
+    "head reads a later layer": Wrong(
+        "yolo11-carafe.yaml", "[[16, 19, 22], 1, Detect", "[[16, 19, 99], 1, Detect", PlanError, ("layer 99",)
+    ),
+    "before the first": Wrong(
+        "yolo11-carafe.yaml", "[[-1, 6], 1, Concat", "[[-1, -40], 1, Concat", PlanError, ("40 layers back",)
+    ),
+    "the list row": Wrong(
+        "yolo11-convnextv2.yaml", "[[-1, 3], 1, Concat", "[[-1, 0], 1, Concat", PlanError, ("layer 0", "stride 16")
+    ),
+    "from no number": Wrong(
+        "yolo11-carafe.yaml", "[[-1, 6], 1, Concat", "[[-1, six], 1, Concat", PlanError, ("from", "six")
+    ),
+    "two inputs for one": Wrong(
+        "yolo11-carafe.yaml",
+        "[-1, 1, CARAFE, []] # 11",
+        "[[-1, 6], 1, CARAFE, []] # 11",
+        PlanError,
+        ("CARAFE", "one input"),
+    ),
     # widths that leave nothing
     "width": Wrong("yolo11-convnextv2.yaml", "[auto]", "[0.01]", ArgumentError, ("0.01", "channels", "0.025")),
     "width zero": Wrong("yolo11-repvit.yaml", "[auto]", "[0]", ArgumentError, ("width", "0")),
     "width negative": Wrong("yolo11-repvit.yaml", "[auto]", "[-0.5]", ArgumentError, ("width", "-0.5")),
     "width endless": Wrong("yolo11-repvit.yaml", "[auto]", "[.inf]", DetgraftError, ("repvit_m0_6", "inf")),
     "width not a number": Wrong("yolo11-repvit.yaml", "[auto]", "[.nan]", DetgraftError, ("repvit_m0_6", "nan")),
-    "no output channels": Wrong("yolo11-dynamicconv.yaml", "[128, 3, 2]", "[0, 3, 2]", ArgumentError, ("channels", "0")),
-    "absurd channels": Wrong("yolo11-dynamicconv.yaml", "[128, 3, 2]", "[99999999, 3, 2]", DetgraftError, (
-        "65536", "99999999")),
+    "no output channels": Wrong(
+        "yolo11-dynamicconv.yaml", "[128, 3, 2]", "[0, 3, 2]", ArgumentError, ("channels", "0")
+    ),
+    "absurd channels": Wrong(
+        "yolo11-dynamicconv.yaml", "[128, 3, 2]", "[99999999, 3, 2]", DetgraftError, ("65536", "99999999")
+    ),
     # the rest of the file
-    "scales no mapping": Wrong("yolo11-carafe.yaml", "n: [0.50, 0.25, 1024]", "n: [0.50, 0.25]", PlanError, (
-        "scale 'n'", "[0.5, 0.25]"), 1),
-    "scale negative": Wrong("yolo11-carafe.yaml", "n: [0.50, 0.25, 1024]", "n: [0.50, -0.25, 1024]", PlanError, (
-        "scales", "-0.25"), 1),
+    "scales no mapping": Wrong(
+        "yolo11-carafe.yaml", "n: [0.50, 0.25, 1024]", "n: [0.50, 0.25]", PlanError, ("scale 'n'", "[0.5, 0.25]"), 1
+    ),
+    "scale negative": Wrong(
+        "yolo11-carafe.yaml", "n: [0.50, 0.25, 1024]", "n: [0.50, -0.25, 1024]", PlanError, ("scales", "-0.25"), 1
+    ),
     "classes": Wrong("yolo11-carafe.yaml", "nc: 80", "nc: many", PlanError, ("nc", "many")),
     "weights file": Wrong("yolo11-convnextv2.yaml", "[auto]", "[missing.pth]", DetgraftError, ("missing.pth",)),
 }
@@ -286,7 +329,7 @@ def _mapping(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("size", [(100, 100), (64, 100), (31, 64)])
 def test_a_size_that_the_strides_do_not_divide(size: tuple[int, int], cli: Cli) -> None:
     bad = next(value for value in size if value % 32)
-    model = build("yolo11n-carafe.yaml", nc=2).eval()
+    model: Any = build("yolo11n-carafe.yaml", nc=2).eval()
     for attempt in (lambda: model(torch.zeros(1, 3, *size)), lambda: show(model, imgsz=size)):
         with pytest.raises(SizeError) as caught:
             attempt()
@@ -301,8 +344,13 @@ def test_a_size_that_the_strides_do_not_divide(size: tuple[int, int], cli: Cli) 
 def test_a_size_that_does_not_fit_stops_every_command(command: str, cli: Cli, made_set: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     words = {"predict": f"source={made_set.parent / 'images' / 'val'}", "export": "format=torchscript"}
-    found = cli(command, "model=yolo11n-carafe.yaml", words.get(command, f"data={made_set}"), "imgsz=100",
-                f"project={tmp_path / 'runs'}")
+    found = cli(
+        command,
+        "model=yolo11n-carafe.yaml",
+        words.get(command, f"data={made_set}"),
+        "imgsz=100",
+        f"project={tmp_path / 'runs'}",
+    )
     assert found.status == 2
     assert words_of(found.err, ["100", "32", "96", "128"]) == []
     assert tree(tmp_path) == before
@@ -351,8 +399,12 @@ def test_data_sets_that_are_missing_or_laid_out_otherwise(
 def _spoil_data(folder: Path, made_set: Path) -> None:
     picture = next((made_set.parent / "images" / "val").iterdir()).read_bytes()
     (folder / "empty").mkdir()
-    for name, label in (("only-train", "0 .5 .5 .2 .2"), ("no-labels", None), ("bad-label", "0 .5 .5 .2 .2\n0 .5"),
-                        ("wrong-class", "7 .5 .5 .2 .2")):
+    for name, label in (
+        ("only-train", "0 .5 .5 .2 .2"),
+        ("no-labels", None),
+        ("bad-label", "0 .5 .5 .2 .2\n0 .5"),
+        ("wrong-class", "7 .5 .5 .2 .2"),
+    ):
         for part in ("train",) if name == "only-train" else ("train", "val"):
             for kind in ("images", "labels"):
                 (folder / name / part / kind).mkdir(parents=True)
@@ -440,7 +492,8 @@ def test_a_real_activation_is_used(
     model: Any = build(tmp_path / "yolo11n-own.yaml", nc=2)
     assert type(model.model[0].act) is kind
     if base == "yolo11-carafe.yaml":
-        assert type(build("yolo11n.yaml", nc=2).model[0].act) is torch.nn.SiLU  # type: ignore[index,union-attr]
+        stock: Any = build("yolo11n.yaml", nc=2)
+        assert type(stock.model[0].act) is torch.nn.SiLU
 
 
 @pytest.mark.parametrize(

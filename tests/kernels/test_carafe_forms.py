@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detgraft.kernels import carafe as dispatch
 from detgraft.kernels.carafe import carafe, plain_carafe
+from detgraft.kernels.carafe_graph import graph_carafe
 from detgraft.kernels.carafe_tiled import tiled_carafe
 
 SHAPES = [  # batch, channels, height, width, k_up, scale, groups
@@ -54,6 +55,12 @@ def test_tiled_equals_plain(shape: tuple[int, ...], channels_last: bool) -> None
         torch.testing.assert_close(ours, plain)
     if channels_last and not x.is_contiguous() and shape[6] == 1:
         assert found[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[4] > 1])
+def test_exported_form_equals_plain(shape: tuple[int, ...]) -> None:
+    x, mask = (t.detach() for t in example(shape))
+    torch.testing.assert_close(graph_carafe(x, mask, *shape[4:6]), plain_carafe(x, mask, *shape[4:6]))
 
 
 def test_tiled_takes_any_strides() -> None:
@@ -137,31 +144,31 @@ def test_cpu_uses_the_tiled_form(monkeypatch: pytest.MonkeyPatch) -> None:
 _INTERPRETED = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
-from test_carafe_forms import SHAPES, example, outcome
+from test_carafe_forms import example, outcome
 from detgraft.kernels.carafe import plain_carafe
 from detgraft.kernels.carafe_triton import triton_carafe
-for shape in SHAPES:
-    for channels_last in (False, True):
-        for dtype in (torch.float64, torch.float32):
-            x, mask = example(shape, dtype)
-            if channels_last:
-                x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-            found = outcome(triton_carafe, x, mask, *shape[4:6])
-            for ours, plain in zip(found, outcome(plain_carafe, x, mask, *shape[4:6]), strict=True):
-                torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
-x, mask = (t.detach().requires_grad_() for t in example((1, 70, 4, 5, 3, 2, 1), torch.float32))
-for ours, plain in zip(outcome(triton_carafe, x, mask, 3, 2), outcome(plain_carafe, x, mask, 3, 2), strict=True):
-    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
-x, mask = (t.detach().half() for t in example(SHAPES[0]))
-torch.testing.assert_close(
-    triton_carafe(x, mask, 5, 2), plain_carafe(x.double(), mask.double(), 5, 2).half(), rtol=1e-3, atol=1e-3
-)
+cases = [
+    ((1, 3, 3, 4, 3, 2, 1), torch.float64, False),
+    ((1, 4, 2, 9, 3, 3, 2), torch.float32, True),
+    ((1, 70, 2, 2, 3, 1, 1), torch.float32, False),
+    ((1, 2, 3, 2, 5, 2, 1), torch.float32, True),
+]
+for shape, dtype, channels_last in cases:
+    x, mask = example(shape, dtype)
+    if channels_last:
+        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    expected = outcome(plain_carafe, x, mask, *shape[4:6])
+    for ours, plain in zip(outcome(triton_carafe, x, mask, *shape[4:6]), expected, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+x, mask = (t.detach().half() for t in example(cases[0][0]))
+exact = plain_carafe(x.double(), mask.double(), 3, 2)
+torch.testing.assert_close(triton_carafe(x, mask, 3, 2), exact.half(), rtol=1e-3, atol=1e-3)
 print("equal")
 """
 
 
 def test_triton_kernels_in_the_interpreter() -> None:
-    """The kernels' arithmetic without a GPU; a process of its own, since Triton reads the switch when it is imported."""
+    """The kernels' arithmetic without a GPU, in a process of its own: Triton reads the switch when it is imported."""
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from detgraft.blocks.timm_backbone import TimmBackbone
 from detgraft.pretrain.backbones import build_backbone
+from detgraft.pretrain.cpu_products import depthwise, linear
 from detgraft.pretrain.fcmae import FCMAE
 from detgraft.pretrain.masking import random_mask
-from detgraft.pretrain.visible import computable, depthwise
+from detgraft.pretrain.visible import computable
 
 
 def both_forms(backbone: TimmBackbone, ratio: float = 0.6) -> tuple[FCMAE, FCMAE]:
@@ -98,3 +99,25 @@ def test_depthwise_equals_torch_with_gradients(kernel: tuple[int, int]) -> None:
     gradients = (torch.autograd.grad((y * factor).sum(), (x, weight)) for y in (ours, theirs))
     for mine, other in zip(*gradients, strict=True):
         assert torch.allclose(mine, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_linear_equals_torch_with_gradients(with_bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 7, generator=generator).requires_grad_()
+    weight = torch.randn(6, 7, generator=generator).requires_grad_()
+    bias = torch.randn(6, generator=generator).requires_grad_() if with_bias else None
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    factor = torch.randn(2, 5, 6, generator=generator)
+    ours, theirs = linear(x, weight, bias), F.linear(x, weight, bias)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    gradients = (torch.autograd.grad((y * factor).sum(), inputs) for y in (ours, theirs))
+    for mine, other in zip(*gradients, strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)
+
+
+def test_autocast_is_honoured() -> None:
+    x, weight = torch.randn(4, 8), torch.randn(6, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(x, weight).dtype == torch.bfloat16
+        assert depthwise(torch.randn(1, 6, 4, 4), torch.randn(6, 1, 3, 3)).dtype == torch.bfloat16

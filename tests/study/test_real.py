@@ -27,7 +27,7 @@ from detgraft.study.files import read_json, write_json
 from detgraft.study.lock import holder_of
 from detgraft.study.result import Cost
 from detgraft.study.spec import StudySpec, read_spec
-from detgraft.study.store import State, StudyFolder
+from detgraft.study.store import Cell, State, StudyFolder
 from detgraft.study.training import Recorder
 
 pytest.importorskip("faster_coco_eval", reason="the extra study is not installed")
@@ -134,38 +134,73 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", RUN, str(folder / "study.yaml")], start_new_session=True, cwd=folder)
 
 
+def kill_until_done(broken: StudyFolder, folder: Path, kills: int, seconds: float) -> None:
+    """Run a study to its end, killing it or one of its runs with SIGKILL at random moments while a run is at work.
+
+    Args:
+        broken: The study.
+        folder: Where its file lies.
+        kills: How often.
+        seconds: How long a run usually takes; the moments are spread over as long.
+    """
+    chance = random.Random(0)
+    for _ in range(kills):
+        process = start(folder)
+        while not running(broken):
+            assert process.poll() is None, "the study was over too early"
+            time.sleep(0.1)
+        time.sleep(chance.uniform(0, 1.2 * seconds))
+        victims = running(broken)
+        if victims and chance.random() < 0.5:
+            os.kill(victims[0], signal.SIGKILL)
+            time.sleep(chance.uniform(0, 3))
+        process.kill()
+        process.wait()
+        end = time.monotonic() + 60
+        while running(broken):
+            assert time.monotonic() < end, "a run outlived the study that started it"
+            time.sleep(0.1)
+    assert start(folder).wait() == 0
+
+
+def running(study: StudyFolder) -> list[int]:
+    """Process numbers of the runs at work."""
+    return [holder.pid for c in study.cells() if (holder := holder_of(c.folder / "cell.lock"))]
+
+
+def curve_of(cell: Cell) -> list[dict[str, object]]:
+    """The learning curve without the times, which are never the same."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_json(cell.folder / "curve.json")]
+
+
+def check_nothing_was_lost(whole: StudyFolder, broken: StudyFolder) -> None:
+    """Same cells, each once; the undisturbed ones equal to the last digit, the others marked."""
+    assert status(whole.spec).complete
+    assert status(broken.spec).complete
+    pairs = list(zip(whole.cells(), broken.cells(), strict=True))
+    assert len(list(broken.path.rglob("result.json"))) == len(pairs) == 24
+    sittings = [read_json(cell.folder / "started.json")["sittings"] for _, cell in pairs]
+    assert sum(count > 1 for count in sittings) >= 3, "the kills hit no runs"
+    resumed = 0
+    for calm, cell in pairs:
+        assert (calm.arm.name, calm.seed) == (cell.arm.name, cell.seed)
+        assert not calm.result().resumed
+        assert [row["epoch"] for row in curve_of(cell)] == [0, 1]
+        resumed += cell.result().resumed
+        if not cell.result().resumed:
+            assert curve_of(cell) == curve_of(calm), cell.label
+            assert cell.result().metrics == calm.result().metrics, cell.label
+    assert resumed >= 1, "no run was killed between two epochs"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_killing_a_study_of_3_variants_and_6_seeds_loses_nothing(tmp_path: Path) -> None:
     whole = StudyFolder(make(tmp_path / "whole", KILLED))
+    begin = time.monotonic()
     assert start(tmp_path / "whole").wait() == 0
-    broken = StudyFolder(make(tmp_path / "broken", KILLED.replace("shapes", str(tmp_path / "whole" / "shapes"))))
-    chance, kills = random.Random(0), 0
-    while not all(cell.state() is State.DONE for cell in broken.cells()):
-        process = start(tmp_path / "broken")
-        try:
-            process.wait(chance.uniform(15, 45) if kills < 12 else None)
-        except subprocess.TimeoutExpired:
-            holders = [h for c in broken.cells() if (h := holder_of(c.folder / "cell.lock"))]
-            if holders and chance.random() < 0.5:
-                os.kill(holders[0].pid, signal.SIGKILL)
-                time.sleep(chance.uniform(0, 3))
-            process.kill()
-            process.wait()
-            kills += 1
-            end = time.monotonic() + 30
-            while any(cell.state() is State.RUNNING for cell in broken.cells()):
-                assert time.monotonic() < end, "a run outlived the study that started it"
-                time.sleep(0.1)
-    assert kills >= 10
-    assert status(broken.spec).complete
-    before = {(c.arm.name, c.seed): c.result() for c in whole.cells()}
-    after = {(c.arm.name, c.seed): c.result() for c in broken.cells()}
-    assert before.keys() == after.keys()
-    assert len(list(broken.path.rglob("result.json"))) == len(before) == 24
-    for key, result in after.items():
-        if not result.resumed:
-            assert result.metrics == before[key].metrics, key
-    assert not any(result.resumed for result in before.values())
-    for cell in broken.cells():
-        assert [row["epoch"] for row in read_json(cell.folder / "curve.json")] == [0, 1]
+    seconds = (time.monotonic() - begin) / 24
+    text = KILLED.replace("data: shapes", f"data: {tmp_path / 'whole' / 'shapes'}")
+    broken = StudyFolder(make(tmp_path / "broken", text))
+    kill_until_done(broken, tmp_path / "broken", 10, seconds)
+    check_nothing_was_lost(whole, broken)

@@ -3,9 +3,9 @@
 Paper: ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders (arXiv 2301.00808).
 Source: huggingface/pytorch-image-models ``timm/models/convnext.py`` (Apache-2.0), whose module is subclassed; the fast
 forward is own code from the formulas (`detgraft.kernels.convnext`). No weights.
-Differences: the sums run in another order, within float32's rounding. Everything that the fast form does not cover
-(CUDA, reduced precision, tracing and export, ``torch.compile``, counted or hooked layers, layer scale, active stochastic
-depth, another activation) is timm's own forward.
+Differences: the sums run in another order, within float32's rounding. Everything that the fast form does not cover is
+timm's own forward: CUDA, reduced precision, tracing and export, ``torch.compile``, counted, hooked or replaced layers,
+layer scale, active stochastic depth, another activation.
 
 Shape suffixes: B batch, C channels, H height, W width, L positions.
 """
@@ -13,13 +13,13 @@ Shape suffixes: B batch, C channels, H height, W width, L positions.
 from __future__ import annotations
 
 import torch
+from timm.layers import GlobalResponseNormMlp
+from timm.layers.grn import GlobalResponseNorm
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 from detgraft.kernels.convnext import response_mlp
 from detgraft.kernels.recording import is_recorded
-
-_EXACT_GELU = ("GELU",)
 
 
 class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
@@ -46,25 +46,39 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
 
     def is_covered(self, x_BCHW: Tensor) -> bool:
         """Say whether the fast form computes what timm's forward would."""
-        if x_BCHW.device.type != "cpu" or x_BCHW.dtype not in (torch.float32, torch.float64) or not x_BCHW.numel():
+        if is_recorded() or x_BCHW.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return False
-        if is_recorded() or torch.is_autocast_enabled("cpu"):
+        if x_BCHW.dtype not in (torch.float32, torch.float64) or self.conv_dw.weight.dtype != x_BCHW.dtype:
             return False
-        mlp, norm, weight = self.mlp, self.norm, self.conv_dw.weight
-        grn = getattr(mlp, "grn", None)
+        if x_BCHW.numel() == 0:
+            return False
+        mlp, norm = self.mlp, self.norm
+        if type(mlp) is not GlobalResponseNormMlp or type(mlp.grn) is not GlobalResponseNorm:
+            return False
+        stochastic = self.training and (
+            not isinstance(self.drop_path, nn.Identity) or mlp.drop1.p > 0 or mlp.drop2.p > 0
+        )
         return (
-            weight.dtype == x_BCHW.dtype
-            and grn is not None
+            not stochastic
             and self.gamma is None
             and isinstance(self.shortcut, nn.Identity)
-            and (isinstance(self.drop_path, nn.Identity) or not self.training)
-            and (not self.training or mlp.drop1.p == mlp.drop2.p == 0)
             and isinstance(norm, nn.LayerNorm)
-            and type(mlp.act).__name__ in _EXACT_GELU
-            and getattr(mlp.act, "approximate", "none") == "none"
-            and all(p is not None for p in (norm.weight, norm.bias, mlp.fc1.bias, mlp.fc2.bias))
-            and not any(m._forward_hooks or m._forward_pre_hooks for m in (norm, *mlp.modules()))
+            and _is_exact_gelu(mlp.act)
+            and None not in (norm.weight, norm.bias, mlp.fc1.bias, mlp.fc2.bias)
+            and not any(map(_is_watched, (norm, *mlp.children())))
         )
+
+
+def _is_exact_gelu(act: nn.Module) -> bool:
+    return type(act).__name__ == "GELU" and getattr(act, "approximate", "none") == "none"
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether calling the module does more than its class's forward; the fast form would leave that out."""
+    hooks = (
+        module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks,
+    )  # fmt: skip
+    return any(hooks) or "forward" in vars(module)
 
 
 def _positions(x_BCHW: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ Two forms:
 - ``DynamicConvBNAct`` is the official unit: a batch norm and an activation follow. Theirs is ReLU by default; here it
   is SiLU, as in the other rows of a YOLO.
 Differences: own forward (same state-dict keys and layout as timm's). Eager, one grouped convolution serves the whole
-batch, as in timm. A traced or exported graph must not carry the batch size as a number of groups, so there the same
-sum is a batched matrix product per kernel position. An empty batch is allowed.
+batch, as in timm; on the CPU, a convolution per picture, which is faster (`detgraft.kernels.per_picture`). A graph for
+any batch must not carry the batch size as a number of groups, so there the same sum is a batched matrix product per
+kernel position. An empty batch is allowed.
 
 Shape suffixes: B batch, C channels, H height, W width, E experts, G groups, N entries of one expert's kernel.
 """
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 from detgraft.blocks.arguments import require_multiple, require_padding, require_positive
 from detgraft.blocks.conv import activation
 from detgraft.blocks.fusing import batch_norm_affine
+from detgraft.kernels.per_picture import conv2d_per_picture, is_faster_per_picture
+from detgraft.kernels.recording import is_batch_fixed, is_traced
 
 
 class ExpertKernels(nn.Module):
@@ -105,25 +108,24 @@ class DynamicConv(nn.Module):
         if self.shift is not None:
             shift_1C = self.shift.unsqueeze(0)
             bias_BC = shift_1C.expand(kernels_BN.shape[0], -1) if bias_BC is None else bias_BC + shift_1C
-        if batch_may_vary():
+        if batch_may_vary() and not is_batch_fixed():
             return self._any_batch(x_BCHW, kernels_BN, bias_BC)
         return self._this_batch(x_BCHW, kernels_BN, bias_BC)
 
     def _this_batch(self, x_BCHW: Tensor, kernels_BN: Tensor, bias_BC: Tensor | None) -> Tensor:
-        batch, channels, height, width = x_BCHW.shape
+        batch, channels = int(x_BCHW.shape[0]), x_BCHW.shape[1]
         if batch == 0:  # a convolution with zero groups does not exist; one kernel of zeros gives the shape
             kernel = kernels_BN.new_zeros(self.cond_conv.kernel_shape)
             return F.conv2d(x_BCHW, kernel, None, self.s, self.p, self.d, self.g)
         c2, c1_per_group, k, _ = self.cond_conv.kernel_shape
-        y = F.conv2d(
-            x_BCHW.reshape(1, batch * channels, height, width),
-            kernels_BN.to(x_BCHW.dtype).view(batch * c2, c1_per_group, k, k),
-            None if bias_BC is None else bias_BC.to(x_BCHW.dtype).reshape(batch * c2),
-            self.s,
-            self.p,
-            self.d,
-            batch * self.g,
-        )
+        kernels = kernels_BN.to(x_BCHW.dtype).view(batch * c2, c1_per_group, k, k)
+        bias = None if bias_BC is None else bias_BC.to(x_BCHW.dtype).reshape(batch * c2)
+        if batch == 1:
+            return F.conv2d(x_BCHW, kernels, bias, self.s, self.p, self.d, self.g)
+        if is_faster_per_picture(x_BCHW):
+            return conv2d_per_picture(x_BCHW, kernels, bias, self.s, self.p, self.d, self.g)
+        x = x_BCHW.reshape(1, batch * channels, *x_BCHW.shape[2:])
+        y = F.conv2d(x, kernels, bias, self.s, self.p, self.d, batch * self.g)
         return y.view(batch, c2, y.shape[2], y.shape[3])
 
     def _any_batch(self, x_BCHW: Tensor, kernels_BN: Tensor, bias_BC: Tensor | None) -> Tensor:
@@ -197,7 +199,4 @@ class DynamicConvBNAct(nn.Module):
 
 def batch_may_vary() -> bool:
     """Whether the running forward is being recorded into a graph that other batch sizes will use, too."""
-    if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():  # type: ignore[attr-defined, no-untyped-call]
-        return True
-    is_exporting = getattr(torch.compiler, "is_exporting", None)  # absent before torch 2.7
-    return is_exporting is not None and bool(is_exporting())
+    return is_traced()

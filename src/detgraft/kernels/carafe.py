@@ -2,11 +2,12 @@
 
 Paper: CARAFE: Content-Aware ReAssembly of FEatures (arXiv 1905.02188).
 Source: open-mmlab/mmcv ``ops/carafe.py`` and its CUDA kernel (Apache-2.0); own code from the formula. No weights.
-Differences: nothing is computed at the output's resolution but the output itself. Three forms of one sum:
+Differences: nothing is computed at the output's resolution but the output itself. Four forms of one sum:
 
 - on the CPU, products of banded matrices with small windows and an own backward pass (`carafe_tiled`);
 - on CUDA with Triton, one kernel for the sum and one for each gradient (`carafe_triton`);
-- elsewhere, and wherever an operator is recorded, compiled or counted instead of only run, plain PyTorch (below).
+- in exported graphs, the same tiles in operators that every runtime has (`carafe_graph`);
+- elsewhere, and where operators are compiled or counted instead of only run, plain PyTorch (below).
 
 Shape suffixes: B batch, G mask groups, C channels, H height, W width (of the input), K ``k_up * k_up`` neighbours,
 S scale, P ``scale * scale`` output pixels of one input pixel.
@@ -18,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detgraft.kernels.carafe_graph import graph_carafe
 from detgraft.kernels.carafe_tiled import tiled_carafe
-from detgraft.kernels.recording import is_recorded
+from detgraft.kernels.recording import is_recorded, is_traced
 
 try:
     from detgraft.kernels.carafe_triton import triton_carafe
@@ -40,6 +42,8 @@ def carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     Returns:
         ``(B, C, H * scale, W * scale)`` in the dtype of ``x``.
     """
+    if is_traced() and k_up > 1:
+        return graph_carafe(x_BCHW, mask, k_up, scale)
     if is_recorded() or 0 in x_BCHW.shape:
         return plain_carafe(x_BCHW, mask, k_up, scale)
     if x_BCHW.is_cuda and triton_carafe is not None:

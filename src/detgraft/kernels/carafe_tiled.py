@@ -163,8 +163,8 @@ class _Work:
 
     def picture(self, y_CHW: Tensor) -> Tensor:
         """View one picture ``(C, H * scale, W * scale)`` in the order of `output`."""
-        blocks = (self.rows, self.side_y * self.scale, self.columns, self.side_x * self.scale)
-        return y_CHW.unflatten(2, blocks[2:]).unflatten(1, blocks[:2]).permute(1, 3, 2, 4, 0)
+        sides = self.side_y * self.scale, self.side_x * self.scale
+        return y_CHW.view(-1, self.rows, sides[0], self.columns, sides[1]).permute(1, 3, 2, 4, 0)
 
     def output(self) -> Tensor:
         """View the tiles' outputs as ``(rows, columns, side_y * scale, side_x * scale, C)``."""
@@ -174,12 +174,8 @@ class _Work:
 
     def kernels(self, mask_CHW: Tensor) -> Tensor:
         """View one picture's kernels ``(k * k, H * scale, W * scale)`` in the order of `diagonals`."""
-        return (
-            mask_CHW.unflatten(2, (self.columns, self.side_x, self.scale))
-            .unflatten(1, (self.rows, self.side_y, self.scale))
-            .unflatten(0, (self.k, self.k))
-            .permute(2, 5, 3, 4, 6, 7, 0, 1)
-        )
+        pixels = self.rows, self.side_y, self.scale, self.columns, self.side_x, self.scale
+        return mask_CHW.view(self.k, self.k, *pixels).permute(2, 5, 3, 4, 6, 7, 0, 1)
 
     def diagonals(self, band_TNK: Tensor) -> Tensor:
         """View the entries of banded matrices that hold kernels: ``(rows, columns, y, scale, x, scale, k, k)``."""

@@ -6,8 +6,8 @@ Global response normalisation multiplies hidden channel ``j`` of picture ``b`` b
 ``beta_j`` before the second product ``W2``. Both fold into that product: ``W2 (s * h + beta) + b2`` is
 ``(W2 * s_b) h + (b2 + W2 beta)``, so the hidden tensor, the block's largest, is neither scaled nor copied.
 
-One picture is worked on at a time, so its hidden tensor stays in the cache and is never allocated for a whole batch. The
-backward pass recomputes it from the block's input to the norm, which costs one product of six.
+One picture is worked on at a time, so its hidden tensor stays in the cache and is never allocated for a whole batch.
+The backward pass recomputes it from the norm's input, at the cost of one product beside six.
 
 Shape suffixes: B batch, L positions (height times width), C channels, D hidden channels.
 """
@@ -72,7 +72,7 @@ class _ResponseMlp(torch.autograd.Function):
         for b, x_LC in enumerate(x_BLC):
             normed_LC = F.layer_norm(x_LC, norm_C.shape, norm_C, shift_C, eps)
             hidden_LD = linear(normed_LC, expand_DC, bias_D)
-            torch._C._nn.gelu_(hidden_LD)
+            torch.ops.aten.gelu_(hidden_LD)
             torch.sum(hidden_LD * hidden_LD, 0, out=energy_BD[b])
             scaled_CD = project_CD * (1 + gamma_D * _share(energy_BD[b], response_eps))
             torch.add(residual_BLC[b], linear(hidden_LD, scaled_CD, base_C), out=y_BLC[b])

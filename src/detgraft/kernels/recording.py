@@ -6,8 +6,29 @@ plain operators, and a counter of operations must see the mathematical work and 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
 import torch
 from torch.utils import _python_dispatch
+
+_fixed_batch: ContextVar[bool] = ContextVar("detgraft_fixed_batch", default=False)
+
+
+@contextlib.contextmanager
+def fixed_batch() -> Iterator[None]:
+    """Promise that a graph recorded inside will only see the example's batch size."""
+    token = _fixed_batch.set(True)
+    try:
+        yield
+    finally:
+        _fixed_batch.reset(token)
+
+
+def is_batch_fixed() -> bool:
+    """Say whether a graph being recorded will only see the example's batch size."""
+    return _fixed_batch.get()
 
 
 def is_traced() -> bool:

@@ -79,7 +79,14 @@ class Expression:
 
 def is_expression(text: str) -> bool:
     """Say whether a model name is meant as a graft expression; the path of an existing file never is."""
-    return "+" in text and not Path(text).is_file() and not text.lower().endswith(_FILES)
+    return "+" in text and not _is_file(text) and not text.lower().endswith(_FILES)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a file name can be, or with a character that none has
+        return False
 
 
 def parse_expression(text: str) -> Expression:

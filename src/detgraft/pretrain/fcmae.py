@@ -19,6 +19,7 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.pretrain.cpu_products import depthwise, linear
 from detgraft.pretrain.masked_encoder import MaskedEncoder
 from detgraft.pretrain.masking import (
     PATCH,
@@ -29,7 +30,7 @@ from detgraft.pretrain.masking import (
     split_indices,
     visible_count,
 )
-from detgraft.pretrain.visible import block_mlp, computable, depthwise, visible_tokens
+from detgraft.pretrain.visible import block_mlp, computable, visible_tokens
 
 DECODER_WIDTH = 512
 _INITIAL_STD = 0.02
@@ -123,7 +124,7 @@ class FCMAE(nn.Module):
     ) -> Tensor:
         """Return the prediction for the hidden patches only, (B, M, P); equal to :meth:`decode` there."""
         batch, patches = len(tokens_BVC), grid[0] * grid[1]
-        projected = nn.functional.linear(tokens_BVC, self.project.weight.flatten(1), self.project.bias)
+        projected = linear(tokens_BVC, self.project.weight.flatten(1), self.project.bias)
         first = torch.arange(batch, device=tokens_BVC.device)[:, None] * patches
         visible_rows, hidden_rows = (first + visible_BV).flatten(), (first + hidden_BM).flatten()
         token = self.mask_token.view(1, -1).to(projected.dtype)
@@ -133,7 +134,7 @@ class FCMAE(nn.Module):
         mixed = mixed_BDHW.permute(0, 2, 3, 1).reshape(batch, patches, -1) + conv.bias
         added = block_mlp(self.decoder, mixed, hidden_rows)
         # Behind the residual, a hidden patch's own input is the mask token.
-        return nn.functional.linear(added + token, self.predict.weight.flatten(1), self.predict.bias)
+        return linear(added + token, self.predict.weight.flatten(1), self.predict.bias)
 
 
 def _initialise(module: nn.Module) -> None:

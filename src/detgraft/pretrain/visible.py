@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from timm.layers import GlobalResponseNormMlp, LayerNorm2d, Mlp
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.grad import conv2d_weight
 
+from detgraft.blocks.convnext_fast import FastConvNeXtBlock
 from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.pretrain.cpu_products import depthwise, linear
 from detgraft.pretrain.masking import PATCH, grid_of
 
 _STEM = 4
@@ -58,7 +58,7 @@ def _stage_known(stage: ConvNeXtStage) -> bool:
 
 def _block_known(block: nn.Module) -> bool:
     return (
-        type(block) is ConvNeXtBlock
+        type(block) in (ConvNeXtBlock, FastConvNeXtBlock)
         and type(block.mlp) in (GlobalResponseNormMlp, Mlp)
         and isinstance(block.norm, nn.LayerNorm)
         and isinstance(block.shortcut, nn.Identity)
@@ -126,7 +126,7 @@ def visible_tokens(backbone: TimmBackbone, images_BCHW: Tensor, visible_BV: Tens
     grid = TokenGrid(visible_BV, grid_of(images_BCHW.shape[2], images_BCHW.shape[3]))
     stem, norm = net["stem_0"], net["stem_1"]
     side = PATCH // _STEM
-    tokens = F.linear(_stem_windows(images_BCHW, grid), stem.weight.flatten(1), stem.bias)
+    tokens = linear(_stem_windows(images_BCHW, grid), stem.weight.flatten(1), stem.bias)
     tokens = _layer_norm(norm, tokens)
     for name, stage in net.items():
         if not name.startswith("stages_"):
@@ -155,7 +155,7 @@ def _downsample(down: nn.Sequential, tokens_BNC: Tensor, patches: int, side: int
     batch, _, channels = tokens_BNC.shape
     tokens = _layer_norm(norm, tokens_BNC).view(batch, patches, side // 2, 2, side // 2, 2, channels)
     windows = tokens.permute(0, 1, 2, 4, 3, 5, 6).reshape(batch, -1, 4 * channels)
-    return F.linear(windows, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
+    return linear(windows, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
 
 
 def _block(block: Any, grid: TokenGrid, tokens_BNC: Tensor, side: int) -> Tensor:
@@ -195,51 +195,13 @@ def block_mlp(block: Any, tokens_BNC: Tensor, needed: Tensor | None = None) -> T
         hidden = hidden.reshape(-1, width).index_select(0, needed).view(batch, -1, width)
     if scale is not None:
         hidden = hidden * scale
-    out: Tensor = mlp.drop2(F.linear(hidden, weight, bias))
+    out: Tensor = mlp.drop2(linear(hidden, weight, bias))
     return out if block.gamma is None else out * block.gamma
 
 
 def _linear(layer: Any, tokens: Tensor) -> Tensor:
-    return F.linear(tokens, layer.weight.flatten(1), layer.bias)
+    return linear(tokens, layer.weight.flatten(1), layer.bias)
 
 
 def _layer_norm(norm: Any, tokens: Tensor) -> Tensor:
     return F.layer_norm(tokens, tokens.shape[-1:], norm.weight, norm.bias, norm.eps)
-
-
-def depthwise(x_BCHW: Tensor, weight: Tensor) -> Tensor:
-    """Depthwise convolution with stride 1 and the same output size, without bias; ``weight`` is (C, 1, k, k)."""
-    if x_BCHW.device.type == "cpu" and x_BCHW.dtype == weight.dtype == torch.float32:
-        result: Tensor = _CpuDepthwise.apply(x_BCHW, weight)
-        return result
-    return F.conv2d(x_BCHW, weight, padding=_padding(weight), groups=x_BCHW.shape[1])
-
-
-def _padding(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[2] // 2, weight.shape[3] // 2
-
-
-class _CpuDepthwise(torch.autograd.Function):
-    """The same convolution with a backward that suits oneDNN on a CPU.
-
-    Its gradient for the input is a forward convolution with the turned kernel, which has a fast kernel there where the
-    built-in backward has none; measured at 56x56x40, batch 16: 29 ms for the built-in backward, 22 ms for this.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x_BCHW, weight)
-        with torch.autocast("cpu", enabled=False):  # backward gets the gradient in the dtype that it expects
-            return F.conv2d(x_BCHW, weight, padding=_padding(weight), groups=x_BCHW.shape[1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x_BCHW, weight = ctx.saved_tensors
-        pad, groups = _padding(weight), x_BCHW.shape[1]
-        for_input = for_weight = None
-        if ctx.needs_input_grad[0]:
-            for_input = F.conv2d(gradient, weight.flip(2, 3), padding=pad, groups=groups)
-        if ctx.needs_input_grad[1]:
-            for_weight = conv2d_weight(x_BCHW, weight.shape, gradient, padding=pad, groups=groups)  # type: ignore[no-untyped-call]
-        return for_input, for_weight

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from torch.utils.flop_counter import FlopCounterMode
+
 from detgraft.errors import Location, PlanError
 from detgraft.plan.rows import Plan, Row
 from detgraft.upstream.capabilities import stock_yamls
-from detgraft.upstream.layers import layers_on_meta
+from detgraft.upstream.layers import layers_on_meta, run_on_meta
 from detgraft.upstream.lower import MAX_CHANNELS
 from detgraft.upstream.parse import plan_of
 from detgraft.upstream.resolve import locate
@@ -19,6 +21,12 @@ MAX_PARAMETERS = 2_000_000_000
 
 MAX_LAYERS = 1000
 """Repeats of all rows together, scaled; the largest stock model has less than 100."""
+
+MAX_OPERATIONS = 1e12
+"""Of the forward pass at 256x256 with which a build finds strides; the largest stock model needs 0.05e12."""
+
+MAX_ELEMENTS = 2**31
+"""Of one layer's output in that pass: 8 GiB in float32."""
 
 HARMLESS = 1_000_000_000
 """A rough upper bound of the parameters below which nothing is estimated: no stock detector reaches it."""
@@ -55,6 +63,7 @@ def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
             raise PlanError(f"'{key}:' has a number above {MAX_CHANNELS}", Location(plan.source))
     if _rough_bound(mapping, plan) > HARMLESS:
         _refuse_parameters(mapping, plan, ch)
+        _refuse_operations(mapping, plan, ch)
 
 
 def _numbers(value: Any) -> Iterator[float]:
@@ -111,3 +120,20 @@ def _refuse_parameters(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
                 f"the layers up to here have {total:,} parameters; at most {MAX_PARAMETERS:,} are built",
                 plan.row_of_layer(int(layer.i)).location,
             )
+
+
+def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
+    with FlopCounterMode(display=False) as counter:
+        for run in run_on_meta(mapping, ch, 256, 256):
+            where = plan.row_of_layer(run.index).location
+            if counter.get_total_flops() > MAX_OPERATIONS:
+                raise PlanError(
+                    f"the layers up to here need {counter.get_total_flops():.1e} operations for a picture of 256x256; "
+                    f"at most {MAX_OPERATIONS:.0e} are built",
+                    where,
+                )
+            largest = max((math.prod(shape) for shape in run.outputs), default=0)
+            if largest > MAX_ELEMENTS:
+                raise PlanError(
+                    f"returns {largest:,} values for two pictures of 256x256; at most {MAX_ELEMENTS:,}", where
+                )

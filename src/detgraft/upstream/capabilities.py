@@ -14,14 +14,23 @@ from ultralytics.nn import modules, tasks
 ULTRALYTICS_VERSION: str = ultralytics.__version__
 MODELS_FOLDER = Path(ultralytics.__file__).parent / "cfg" / "models"
 
+
+def _source(name: str) -> str:
+    """Read the source of something in ``ultralytics.nn.tasks``; empty where it is not there or cannot be read."""
+    try:
+        return inspect.getsource(getattr(tasks, name))
+    except (AttributeError, OSError, TypeError):
+        return ""
+
+
 HAS_SAFE_LOAD = hasattr(tasks, "_SafeLoad") and hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
-HAS_END2END = "end2end" in inspect.getsource(tasks.parse_model)
-HAS_LEGACY_HEAD = "legacy" in inspect.getsource(tasks.parse_model)
+HAS_END2END = "end2end" in _source("parse_model")
+HAS_LEGACY_HEAD = "legacy" in _source("parse_model")
 HAS_A2C2F = hasattr(modules, "A2C2f")
 HAS_YOLO12 = any(MODELS_FOLDER.glob("12/yolo12.yaml"))
 HAS_YOLO26 = any(MODELS_FOLDER.glob("26/yolo26.yaml"))
 # Older releases stop the stride forward of a build from moving batch-norm counters; 8.3.0 does not.
-BUILD_KEEPS_BATCH_NORM = "self.model.eval()" in inspect.getsource(tasks.DetectionModel.__init__)
+BUILD_KEEPS_BATCH_NORM = "self.model.eval()" in _source("DetectionModel")
 
 
 def stock_module(name: str) -> type[nn.Module] | None:

@@ -10,12 +10,13 @@ at once when Ultralytics is already imported, otherwise right after its import (
 | ``DetectionModel/ClassificationModel.__init__`` | marks grafted models; drops weights files from the stored YAML |
 | ``BaseModel.fuse`` | visits every graft's own ``fuse()`` |
 | ``BaseModel.load`` | lets weights follow layers that a graft has moved |
-| ``BaseModel.forward`` | asks clearly for an image size that the strides divide |
+| ``BaseModel.forward`` | asks clearly for an image size that the strides divide; tells grafts of a static export |
 | ``Model._smart_load`` | gives grafted models a trainer class that a fresh process can import |
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import sys
@@ -30,6 +31,7 @@ from detgraft.blocks.fusing import fuse_tree
 from detgraft.catalog.plugins import answer_for_missing, load_inherited, watch
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, SizeError, UpstreamError
+from detgraft.kernels.recording import fixed_batch
 from detgraft.plan.expression import is_expression
 from detgraft.upstream.bounds import refuse_absurd
 from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
@@ -56,6 +58,8 @@ def install() -> None:
     global _installed
     if _installed:
         return
+    for owner, name in ((tasks, "CBLinear"), *((owner, name) for owner, name, _ in _hooks())):
+        _require(owner, name)
     _installed = True
     try:
         catalogue.reserve(lambda name: stock_module(name) is not None)
@@ -66,17 +70,28 @@ def install() -> None:
         raise
     allow_safe_loading()
     watch(allow_module)
-    _wrap(tasks, "parse_model", _parse_model)
-    _wrap(tasks, "yaml_model_load", _yaml_model_load)
-    _wrap(tasks.DetectionModel, "__init__", _after_init)
-    _wrap(tasks.ClassificationModel, "__init__", _after_init)
-    _wrap(tasks.BaseModel, "fuse", _fuse)
-    _wrap(tasks.BaseModel, "forward", _forward)
-    _wrap(tasks.BaseModel, "load", _load)
+    for owner, name, make in _hooks():
+        _wrap(owner, name, make)
     _rebind_imported()
     engine = sys.modules.get("ultralytics.engine.model")
     if engine is not None and not getattr(engine.__spec__, "_initializing", False):
         install_in_engine()  # otherwise it is still being imported; detgraft/__init__.py calls once that is done
+
+
+def _hooks() -> list[tuple[Any, str, Callable[[Any], Callable[..., Any]]]]:
+    """Return what is hooked: owner, name, and what makes the wrapper."""
+    detection, classification, base = (
+        _require(tasks, name) for name in ("DetectionModel", "ClassificationModel", "BaseModel")
+    )
+    return [
+        (tasks, "parse_model", _parse_model),
+        (tasks, "yaml_model_load", _yaml_model_load),
+        (detection, "__init__", _after_init),
+        (classification, "__init__", _after_init),
+        (base, "fuse", _fuse),
+        (base, "forward", _forward),
+        (base, "load", _load),
+    ]
 
 
 def install_in_engine() -> None:
@@ -92,13 +107,23 @@ def is_grafted(model: object) -> bool:
     return hasattr(model, MARK)
 
 
-def _wrap(owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
-    original = vars(owner).get(name)
-    if original is None:
+def _require(owner: Any, name: str) -> Any:
+    """Return what is to be hooked.
+
+    Raises:
+        UpstreamError: The installed Ultralytics does not have it.
+    """
+    found = vars(owner).get(name)
+    if found is None:
         raise UpstreamError(
             f"ultralytics {ULTRALYTICS_VERSION} has no {getattr(owner, '__name__', owner)}.{name}, which detgraft "
             "needs; docs/compatibility.md lists the releases that were tried"
         )
+    return found
+
+
+def _wrap(owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
+    original = _require(owner, name)
     wrapper = functools.wraps(original)(make(original))
     wrapper.__detgraft_original__ = original  # type: ignore[attr-defined]
     setattr(owner, name, wrapper)
@@ -172,9 +197,18 @@ def _forward(original: Any) -> Callable[..., Any]:
     def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         if is_grafted(self) and isinstance(x, torch.Tensor) and x.ndim == 4 and not _tracing():
             check_size(tuple(x.shape[-2:]), _largest_stride(self))
-        return original(self, x, *args, **kwargs)
+        with fixed_batch() if is_grafted(self) and _exports_static_onnx(self) else contextlib.nullcontext():
+            return original(self, x, *args, **kwargs)
 
     return forward
+
+
+def _exports_static_onnx(model: nn.Module) -> bool:
+    """Whether Ultralytics' exporter is recording an ONNX graph for one batch size; it says so on the head."""
+    layers = getattr(model, "model", None)
+    head = layers[-1] if isinstance(layers, nn.Sequential) else None
+    exporting = bool(getattr(head, "export", False)) and getattr(head, "format", None) == "onnx"
+    return exporting and not getattr(head, "dynamic", True)
 
 
 def _tracing() -> bool:

@@ -38,4 +38,8 @@ def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None
     document = read_document(found, name)
     if found in zoo_yamls().values():
         return {**document.mapping, "scale": tasks.guess_model_scale(name), "yaml_file": name}
-    return original(name)
+    try:
+        return original(name)
+    except Exception as error:  # its reader is stricter in places, and has a message of its own for every release
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise PlanError(f"ultralytics cannot read it: {' '.join(lines)[:300]}", Location(name)) from error

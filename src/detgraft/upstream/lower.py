@@ -18,7 +18,7 @@ from ultralytics.nn import tasks
 from detgraft.blocks.features import FeatureSelect
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
-from detgraft.errors import ArgumentError, CatalogError, PlanError, WeightsError, nearest
+from detgraft.errors import ArgumentError, CatalogError, Location, PlanError, WeightsError, nearest
 from detgraft.plan.rows import PYRAMID_STRIDES, Plan, Row
 from detgraft.upstream.capabilities import stock_module, stock_names
 from detgraft.upstream.standins import RowKey

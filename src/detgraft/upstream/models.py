@@ -230,7 +230,7 @@ def _model_class(mapping: dict[str, Any]) -> type:
     head = mapping.get("head") or mapping.get("backbone")
     last = head[-1] if isinstance(head, list) and head else None
     if not isinstance(last, (list, tuple)) or len(last) != 4:
-        raise PlanError("the model has no head")
+        raise PlanError("the model has no head", Location(str(mapping.get("yaml_file") or "model description")))
     if last[2] == "RTDETRDecoder":
         return tasks.RTDETRDetectionModel  # type: ignore[no-any-return]
     task = tasks.guess_model_task(mapping)

@@ -42,9 +42,22 @@ def load_backbone_weights(module: TimmBackbone, path: str) -> None:
     Raises:
         WeightsError: for a missing, truncated or foreign file, another architecture, or another width.
     """
+    copy_state(module, timm_layout(_strip_prefix(_tensors_in(_read(path), path))), path)
+
+
+def copy_state(module: TimmBackbone, state: Mapping[str, Tensor], path: str) -> None:
+    """Copy a whole model's tensors, in timm's layout, into a backbone; either all of them or, after an error, nothing.
+
+    Args:
+        module: Unfused backbone. Its dtype and device are kept.
+        state: Tensors by timm's names; those of the classifier are left out.
+        path: How to call their source in messages.
+
+    Raises:
+        WeightsError: for another architecture, or another width.
+    """
     if module.fused:
         raise WeightsError(f"{path}: weights go into timm/{module.name} before it is fused, not after")
-    state = timm_layout(_strip_prefix(_tensors_in(_read(path), path)))
     target = module.net.state_dict()
     sources = {key: _source_key(key, state) for key in target}
     _refuse_missing(module, path, [key for key, source in sources.items() if source is None])

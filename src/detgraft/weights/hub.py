@@ -16,8 +16,9 @@ import timm
 import torch
 from huggingface_hub.utils import EntryNotFoundError
 
-from detgraft.blocks.timm_backbone import TimmBackbone, pretrained_net
+from detgraft.blocks.timm_backbone import TimmBackbone, published_state
 from detgraft.errors import WeightsError
+from detgraft.weights.backbone_files import copy_state
 
 IMAGENET = "imagenet"
 """What an expression or a row says instead of a file to get timm's default weights."""
@@ -51,14 +52,11 @@ def load_default_weights(module: TimmBackbone) -> str:
     repository = str(config.hf_hub_id)
     path = _file_of(repository, str(config.hf_hub_filename or ""), module.name)
     try:
-        theirs = pretrained_net(module, path).state_dict()
-        own = module.net.state_dict()
-        with torch.no_grad():
-            for key, value in own.items():
-                value.copy_(theirs[key])
+        state = published_state(module, path)
     except Exception as error:  # timm's loaders raise whatever the file makes them raise
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"timm's weights for {module.name} ({path}) cannot be used: {text:.300}") from error
+    copy_state(module, state, str(path))
     return (
         f"timm/{module.name}: weights {repository} from the Hugging Face hub, "
         f"licence {config.license or 'not stated by timm; see the model card'}"
