@@ -111,7 +111,9 @@ def table(outcomes: list[Outcome]) -> str:
         lines.append(f"| {family} | {len(group)} | {len(good)} | {example} | {cell('; '.join(reasons))} |")
     for heading, works_here in (("Models that work", True), ("Models that do not work", False)):
         lines += ["", f"## {heading}", ""]
-        lines.append("| name | family | channels at 4, 8, 16, 32 | parameters |" if works_here else "| name | family | why |")
+        lines.append(
+            "| name | family | channels at 4, 8, 16, 32 | parameters |" if works_here else "| name | family | why |"
+        )
         lines.append("|---|---|---|---:|" if works_here else "|---|---|---|")
         for outcome in outcomes:
             if works_here and not outcome.reason:

@@ -19,7 +19,20 @@ ARGS: dict[str, tuple[Any, ...]] = {
     "ODConv": (3, 2),
     "DeformConv": (3, 2),
 }
-LARGE = ("convnextv2_femto", "convnextv2_pico", "nano", "tiny", "base", "large", "huge", "m0_6", "m1_0", "m1_1", "m1_5", "m2_3")
+LARGE = (
+    "convnextv2_femto",
+    "convnextv2_pico",
+    "nano",
+    "tiny",
+    "base",
+    "large",
+    "huge",
+    "m0_6",
+    "m1_0",
+    "m1_1",
+    "m1_5",
+    "m2_3",
+)
 
 
 def _slow_if_large(entry: Graft) -> Any:

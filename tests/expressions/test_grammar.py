@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from detgraft.errors import PlanError
 from detgraft.plan.expression import Expression, GraftTerm, is_expression, parse_expression
 
-NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.\-]{0,8}[A-Za-z0-9](/[A-Za-z0-9_.\-]{0,8}[a-z0-9])?", fullmatch=True).filter(
-    lambda name: not name.lower().endswith((".yaml", ".yml"))
-)
+NAMES = st.from_regex(
+    r"[A-Za-z_][A-Za-z0-9_.\-]{0,8}[A-Za-z0-9](/[A-Za-z0-9_.\-]{0,8}[a-z0-9])?", fullmatch=True
+).filter(lambda name: not name.lower().endswith((".yaml", ".yml")))
 # A text may hold either kind of quote, but not both: there is nothing to write it between then.
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12).filter(lambda t: not ("'" in t and '"' in t))
 NUMBERS = st.integers() | st.floats(allow_nan=False)
@@ -51,7 +51,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 def test_spaces_quotes_and_case() -> None:
-    loose = ' yolo11n + CARAFE @ head ( k_up = 3 , k_enc=5 ) + x/y( weights = "my file.pth" , width = auto, a=None,b=true)'
+    loose = (
+        ' yolo11n + CARAFE @ head ( k_up = 3 , k_enc=5 ) + x/y( weights = "my file.pth" , width = auto, a=None,b=true)'
+    )
     assert str(parse_expression(loose)) == (
         "yolo11n+CARAFE@head(k_up=3,k_enc=5)+x/y(weights=my file.pth,width=auto,a=None,b=True)"
     )
@@ -106,6 +108,8 @@ def test_bounds() -> None:
         parse_expression("yolo11n+" + "+".join(f"g{i}" for i in range(51)))
 
 
-@pytest.mark.parametrize("text", ["yolo11n", "yolo11n.yaml", "a+b.pt", "runs/a+b/weights/best.pt", "a+b.safetensors", "a+b.onnx"])
+@pytest.mark.parametrize(
+    "text", ["yolo11n", "yolo11n.yaml", "a+b.pt", "runs/a+b/weights/best.pt", "a+b.safetensors", "a+b.onnx"]
+)
 def test_what_is_no_expression(text: str) -> None:
     assert not is_expression(text)

@@ -153,9 +153,7 @@ print(json.dumps("done"))
 """
 
 
-def test_two_processes_hold_the_same_weights(
-    checkpoint: Callable[[int], Path], made_set: Path, tmp_path: Path
-) -> None:
+def test_two_processes_hold_the_same_weights(checkpoint: Callable[[int], Path], made_set: Path, tmp_path: Path) -> None:
     import hashlib
     from concurrent.futures import ThreadPoolExecutor
 

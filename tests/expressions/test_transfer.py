@@ -94,7 +94,9 @@ def test_the_rest_of_the_neck_is_complete_behind_a_backbone(source: Path, stock:
     theirs = stock.state_dict()
     layers = LAYERS["yolo11n+convnextv2_atto"]
     origins = {key: by_hand(key, layers) for key in model.state_dict()}
-    differ = {key for key, origin in origins.items() if origin and model.state_dict()[key].shape != theirs[origin].shape}
+    differ = {
+        key for key, origin in origins.items() if origin and model.state_dict()[key].shape != theirs[origin].shape
+    }
     norm = {f"model.5.cv1.bn.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
     assert differ == norm | {f"model.{name}.conv.weight" for name in ("5.cv1", "5.cv2", "9.cv1", "12.cv1")}
 
@@ -146,7 +148,11 @@ def test_the_report_names_each_layer(source: Path) -> None:
     assert by_index[0].status == "new"
     assert by_index[0].origin is None
     assert by_index[1].status == "no weights"
-    assert (by_index[6].status, by_index[6].module.rpartition(".")[2], by_index[6].origin) == ("transferred", "C2PSA", 10)
+    assert (by_index[6].status, by_index[6].module.rpartition(".")[2], by_index[6].origin) == (
+        "transferred",
+        "C2PSA",
+        10,
+    )
     assert (by_index[9].status, by_index[9].module) == ("partly", "C3k2_DynamicConv")
     text = "\n".join(report.lines())
     assert text.startswith(f"Weights from {source}: {report.transferred}/{report.total} tensors (")

@@ -148,7 +148,7 @@ def test_prediction_at_odd_sizes(key: str, size: tuple[int, int], interrupted: I
 @pytest.mark.skipif(not capabilities.HAS_SAFE_LOAD, reason="HAS_SAFE_LOAD: this release has no restricted loading")
 @pytest.mark.parametrize(
     "key",
-    [pytest.param(key, marks=[] if key in ("repvit", "rtdetr") else pytest.mark.slow) for key in KEYS],
+    [pytest.param(key, marks=[] if key == "repvit" else pytest.mark.slow) for key in KEYS],
 )
 def test_restricted_loading_after_import_detgraft(
     key: str, interrupted: Interrupted, made_set: Path, other_set: Path

@@ -330,7 +330,8 @@ def _mapping(name: str) -> dict[str, Any]:
 def test_a_size_that_the_strides_do_not_divide(size: tuple[int, int], cli: Cli) -> None:
     bad = next(value for value in size if value % 32)
     model: Any = build("yolo11n-carafe.yaml", nc=2).eval()
-    for attempt in (lambda: model(torch.zeros(1, 3, *size)), lambda: show(model, imgsz=size)):
+    attempts: list[Callable[[], Any]] = [lambda: model(torch.zeros(1, 3, *size)), lambda: show(model, imgsz=size)]
+    for attempt in attempts:
         with pytest.raises(SizeError) as caught:
             attempt()
         near = {bad // 32 * 32 or 32, bad // 32 * 32 + 32}

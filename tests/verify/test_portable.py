@@ -119,32 +119,34 @@ def run(code: str, *words: str, env: dict[str, str] | None = None) -> subprocess
 
 
 @pytest.mark.parametrize("model", ["yolo11n+carafe", "yolo11n-dynamicconv.yaml", "plug-in"])
-def test_the_script_for_ddp_workers_runs_unchanged(model: str, tiny: Callable[[str], str], tmp_path: Path) -> None:
+def test_the_script_for_ddp_workers_runs_unchanged(
+    model: str, tiny: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ultralytics' launcher needs CUDA; what it writes for its workers is run here as one fresh CPU process."""
     pytest.importorskip("cloudpickle")
-    from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+    from ultralytics.engine.trainer import BaseTrainer
+    from ultralytics.utils.dist import generate_ddp_file
 
     data = make_shapes(tmp_path / "set", train=2, val=2, imgsz=64, seed=1)
     wrapper = detgraft.YOLO(tiny("PlantedSound, [128]") if model == "plug-in" else model)
-    written: list[str] = []
+    written: list[Path] = []
 
     class Stop(Exception):
         pass
 
-    def write(trainer: object) -> None:
-        written.append(generate_ddp_file(trainer))
+    def launch(trainer: BaseTrainer, *_args: object) -> None:  # where the real one starts its processes
+        written.append(Path(generate_ddp_file(trainer)))
         raise Stop
 
-    wrapper.add_callback("on_pretrain_routine_start", write)
+    monkeypatch.setattr(BaseTrainer, "_do_train", launch)
     with pytest.raises(Stop):
         wrapper.train(data=str(data), epochs=1, project=str(tmp_path), name="run", exist_ok=True, **TRAINING)
-    wrapper.clear_callback("on_pretrain_routine_start")
-    # The script brings the parent's callbacks along where the release pickles them; ours would only stop it again.
-    script = Path(written[0])
-    process = run("", str(script), env={"DETGRAFT_DDP_TEST": "worker"})
-    ddp_cleanup(wrapper.trainer, str(script)) if wrapper.trainer else script.unlink()
+    process = run("", str(written[0]))
+    for file in written[0].parent.glob(f"{written[0].stem}.*"):
+        file.unlink()
     assert process.returncode == 0, process.stderr[-3000:]
-    assert (tmp_path / "run" / "weights" / "last.pt").is_file()
+    trained = detgraft.YOLO(tmp_path / "run" / "weights" / "last.pt").model
+    assert [str(layer.type) for layer in trained.model] == [str(layer.type) for layer in wrapper.model.model]
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="Ultralytics' own launcher needs two GPUs")
@@ -163,7 +165,6 @@ def test_the_launcher_itself_on_two_gpus(tmp_path: Path) -> None:
         ("del tasks.CBLinear", "CBLinear"),
         ("tasks.parse_model = lambda config, channels, verbose, extra: None", "parser of ultralytics"),
         ("f = tasks.parse_model; tasks.parse_model = lambda d, ch, verbose=True: f(d, ch, verbose)", "parser of"),
-        ("tasks.parse_model.__code__ = tasks.parse_model.__code__.replace(co_consts=())", "parser of"),
     ],
 )
 def test_an_unknown_release_is_refused_in_a_sentence(change: str, words: str) -> None:

@@ -136,6 +136,18 @@ def _new(
     new.command(kind, name, words or [])
 
 
+@app.command("study")
+def _study(
+    action: Annotated[str, typer.Argument(metavar="init|run|status|report")],
+    words: Words = None,
+    json: Json = False,
+) -> None:
+    """Compare models over several seeds: detgraft study run FILE, or data=... base=... variants=... seeds=6"""
+    from detgraft.cli import study
+
+    raise typer.Exit(study.command(action, words or [], as_json=json))
+
+
 @app.command("demo")
 def _demo(words: Words = None) -> None:
     """Train a stock and a grafted model on made pictures, offline, and compare them: detgraft demo [out=FOLDER]"""

@@ -52,7 +52,9 @@ def new_block(name: str, channels: str = "scaled", folder: Path = Path()) -> tup
         CatalogError: A name that is no Python name, is taken, or would hide a Python module.
     """
     if channels not in RULES:
-        raise ArgumentError(f"channels must be one of {', '.join(RULES)}, found '{channels}'.{nearest(channels, RULES)}")
+        raise ArgumentError(
+            f"channels must be one of {', '.join(RULES)}, found '{channels}'.{nearest(channels, RULES)}"
+        )
     check_name(name)
     paths = folder / f"{name}.py", folder / f"test_{name}.py"
     for path in paths:

@@ -171,7 +171,9 @@ class BlockContract:
         block, x = self.make().eval(), self.example(1, self._sizes()[0])
         expected = self.run(block, x)
         path = tmp_path / "block.onnx"
-        options = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+        options: dict[str, Any] = (
+            {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+        )
         torch.onnx.export(block, (x,), str(path), opset_version=17, **options)
         runtime = pytest.importorskip("onnxruntime")
         session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -310,7 +312,7 @@ def _backward(output: Any) -> None:
     sums = [
         (value * torch.randn(value.shape, generator=random)).sum() for value in _walk(output) if value.requires_grad
     ]
-    torch.stack(sums).sum().backward()
+    torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _check_gradients(module: nn.Module) -> None:

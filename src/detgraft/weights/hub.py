@@ -14,7 +14,7 @@ from pathlib import Path
 import huggingface_hub
 import timm
 import torch
-from huggingface_hub.utils import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError
 
 from detgraft.blocks.timm_backbone import TimmBackbone, published_state
 from detgraft.errors import WeightsError
