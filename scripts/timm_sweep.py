@@ -93,7 +93,7 @@ def table(outcomes: list[Outcome]) -> str:
     lines = [
         "# timm models as backbones",
         "",
-        f"Made by `python scripts/timm_sweep.py` with timm {timm.__version__} and torch {torch.__version__}; do not edit.",
+        f"Made by `python scripts/timm_sweep.py` with timm {timm.__version__} and torch {torch.__version__}.",
         "",
         f"{len(works)} of {len(outcomes)} models in {len(families)} families work as `BASE+timm/NAME`. Each was built, "
         "run forward on a picture of 160x224 and backward, without weights. A detector is run at several sizes, so a "

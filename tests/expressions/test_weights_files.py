@@ -80,7 +80,7 @@ def test_other_input_channels_are_timms_business(cache: Path) -> None:
     assert torch.allclose(backbone.net.state_dict()["stem_0.weight"], stem.sum(1, keepdim=True))
 
 
-@pytest.mark.parametrize("name", ["test_byobnet", "test_efficientnet", "test_mambaout", "test_nfnet"])
+@pytest.mark.parametrize("name", ["test_byobnet", "test_efficientnet", "test_resnet", "test_nfnet"])
 def test_other_families_take_timms_weights(name: str, cache: Path) -> None:
     model = publish(cache, name)
     backbone = TimmBackbone(3, name)

@@ -136,6 +136,14 @@ def _new(
     new.command(kind, name, words or [])
 
 
+@app.command("pretrain")
+def _pretrain(words: Words = None) -> None:
+    """Pretrain a backbone on pictures without labels: model=convnextv2_atto data=FOLDER epochs=..."""
+    from detgraft.cli import pretrain
+
+    pretrain.command(words or [])
+
+
 @app.command("study")
 def _study(
     action: Annotated[str, typer.Argument(metavar="init|run|status|report")],

@@ -322,7 +322,7 @@ class _Composer:
             numbers = []
             for source in node.sources:
                 number = -1 if source is None else first[id(source[0])] + source[1]
-                # The head's list is absolute, as in the stock YAMLs: RT-DETR's own loop looks its numbers up as they are.
+                # The head's list is absolute, as in stock YAMLs: RT-DETR's own loop looks its numbers up as they are.
                 relative = number == here - 1 and not (node.many and node is self.nodes[-1])
                 numbers.append(-1 if relative else number)
             row = [numbers if node.many else numbers[0], node.repeats, node.module, node.args]

@@ -21,7 +21,7 @@ import math
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,9 +99,9 @@ class BlockContract:
         before = {key: value.clone() for key, value in block.state_dict().items()}
         with torch.no_grad():
             once, again = _tensors(block(x)), _tensors(block(x))
-        _assert_equal(once, again, "a second forward pass")
         changed = [key for key, value in block.state_dict().items() if not torch.equal(value, before[key])]
         assert not changed, f"changed by a forward pass in evaluation mode: {changed}"
+        _assert_equal(again, once, "a second forward pass")
 
     def test_fused_equals_unfused(self) -> None:
         """Where the block or a part of it has ``fuse()``, outputs agree before and after; fusing twice is harmless."""
@@ -200,8 +200,7 @@ class BlockContract:
             first = next(n for n in inspect.signature(entry.load()).parameters if n not in entry.preset)
             made: nn.Module = entry.load()(**{first: leading[0]}, **entry.preset, **self._bound(entry))
             return made
-        made = entry.load()(*leading, **entry.preset, **self._bound(entry))
-        return made
+        return cast(nn.Module, entry.load()(*leading, **entry.preset, **self._bound(entry)))
 
     def example(self, batch: int, size: tuple[int, int] | None = None) -> Any:
         """Random input(s) of a size: ``(B, C, H, W)``, or a list of them for the rule ``concat``."""

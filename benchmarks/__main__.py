@@ -1,0 +1,97 @@
+"""All speed benchmarks: ours and its rivals in turns, after their results were compared.
+
+    python -m benchmarks                                   everything, a table at the end
+    python -m benchmarks --only carafe,repvit --json       some, as JSON
+    python -m benchmarks --only carafe/4x128               the cases whose name begins so
+    python -m benchmarks --threads 1 --clock cpu           processor time, for a machine that others use too
+    python -m benchmarks --write                           also rewrite the tables of benchmarks/RESULTS.md
+
+Run from the repository's root. `fcmae.py` and `study_simulation.py` in this folder are scripts of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+
+os.environ.setdefault("YOLO_OFFLINE", "1")
+os.environ.setdefault("YOLO_AUTOINSTALL", "0")
+
+import torch
+
+from benchmarks import report
+from benchmarks.measure import Case, Outcome, run, weigh
+
+BENCHMARKS = ("carafe", "convnextv2", "dynamicconv", "repvit", "onnx", "models")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help=f"beginnings of case names; benchmarks: {', '.join(BENCHMARKS)}")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time of this process's threads")
+    parser.add_argument("--write", action="store_true", help="rewrite the tables of benchmarks/RESULTS.md")
+    parser.add_argument("--weigh", nargs=2, metavar=("CASE", "FORM"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(args.threads)
+    if args.weigh:
+        case = next(case for case in all_cases([args.weigh[0].split("/")[0]]) if case.name == args.weigh[0])
+        print(json.dumps(weigh(case, args.weigh[1])))
+        return 0
+    wanted = [word for word in args.only.split(",") if word]
+    names = [name for name in BENCHMARKS if not wanted or any(word.split("/")[0] == name for word in wanted)]
+    if not names:
+        parser.error(f"no benchmark is called {args.only!r}; there are {', '.join(BENCHMARKS)}")
+    clock = time.perf_counter if args.clock == "wall" else time.process_time
+    outcomes: list[Outcome] = []
+    for case in all_cases(names):
+        if wanted and not any(case.name.startswith(word) for word in wanted):
+            continue
+        for outcome in run(case, clock):
+            outcomes.append(outcome)
+            if not args.json:
+                print(report.line(outcome), flush=True)
+    about = environment(args.threads, args.clock)
+    if args.json:
+        print(json.dumps({**about, "results": [dataclasses.asdict(outcome) for outcome in outcomes]}, indent=2))
+    if args.write:
+        report.write(outcomes, about)
+    return int(any(report.missed(outcome) for outcome in outcomes))
+
+
+def all_cases(names: list[str]) -> list[Case]:
+    found: list[Case] = []
+    for name in names:
+        found += importlib.import_module(f"benchmarks.cases.{name}").cases()
+    return found
+
+
+def environment(threads: int, clock: str) -> dict[str, object]:
+    import timm
+    import ultralytics
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return {
+        "command": f"python -m benchmarks {' '.join(sys.argv[1:])}",
+        "machine": f"{os.cpu_count()} CPU cores ({torch.backends.cpu.get_cpu_capability()}), {gpu}",
+        "threads": threads,
+        "clock": clock,
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "ultralytics": ultralytics.__version__,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""ConvNeXt V2 backbones against the permute-based form and timm's own modules."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+
+import torch
+from timm.models.convnext import ConvNeXtBlock
+from torch import nn
+
+from benchmarks.measure import Case, Work, training_step, without_gradients
+from benchmarks.rivals import PermutedConvNeXtV2
+from detgraft.blocks.convnext_fast import FastConvNeXtBlock
+from detgraft.blocks.convnextv2 import convnextv2
+
+SIZES = [("atto", 8), ("tiny", 4)]
+
+
+def _build(size: str, batch: int, training: bool) -> Mapping[str, Work]:
+    torch.manual_seed(0)
+    ours = convnextv2(size, 3)
+    for name, parameter in ours.named_parameters():
+        if "grn" in name:
+            nn.init.normal_(parameter, std=0.5)  # both start at 0, where the response norm does nothing
+    ours.train(training)
+    plain = copy.deepcopy(ours.net)
+    for module in plain.modules():
+        if type(module) is FastConvNeXtBlock:
+            module.__class__ = ConvNeXtBlock
+    forms = {"ours": ours, "tutorial": PermutedConvNeXtV2(copy.deepcopy(plain)), "timm": plain}
+    image = torch.randn(batch, 3, 320, 320)
+    with torch.no_grad():
+        cotangents = [torch.randn_like(feature) for feature in ours(image)]
+
+    def work(form: nn.Module) -> Work:
+        if not training:
+            return without_gradients(lambda: form(image))
+        return training_step(lambda: form(image), list(form.parameters()), cotangents)
+
+    return {name: work(form) for name, form in forms.items()}
+
+
+def cases() -> list[Case]:
+    return [
+        Case(
+            f"convnextv2/{size} batch {batch} at 320/{'training step' if training else 'forward'}",
+            functools.partial(_build, size, batch, training),
+            targets={"tutorial": 1.4 if training else 1.5, "timm": 1.15},
+            tolerance=1e-4 if training else 1e-5,  # gradients sum over all positions of all pictures
+            rounds=9,
+            seconds=40,
+            memory_target={"tutorial": 1.0, "timm": 1.0} if training else {},
+        )
+        for size, batch in SIZES
+        for training in (False, True)
+    ]

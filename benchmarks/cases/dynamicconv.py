@@ -1,0 +1,53 @@
+"""DynamicConv against a plain convolution of the same shape, and against the grouped form."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from benchmarks.measure import Case, Work, training_step, without_gradients
+from benchmarks.rivals import GroupedDynamicConv
+from detgraft.blocks.dynamic_conv import DynamicConv
+
+SHAPES = [(8, 64, 80, 1), (8, 64, 80, 2), (8, 128, 40, 1), (8, 128, 40, 2), (8, 256, 20, 1)]
+
+
+def _build(shape: tuple[int, int, int, int], backward: bool) -> Mapping[str, Work]:
+    torch.manual_seed(0)
+    batch, channels, side, stride = shape
+    x = torch.randn(batch, channels, side, side, requires_grad=True)
+    ours = DynamicConv(channels, channels, 3, stride)
+    plain = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+    with torch.no_grad():
+        cotangent = torch.randn_like(plain(x))
+
+    def work(form: nn.Module, compared: bool = True) -> Work:
+        if not backward:
+            return _only(without_gradients(lambda: [form(x)]), compared)
+        return _only(training_step(lambda: [form(x)], [x, *form.parameters()], [cotangent]), compared)
+
+    return {"ours": work(ours), "plain convolution": work(plain, False), "grouped": work(GroupedDynamicConv(ours))}
+
+
+def _only(work: Work, compared: bool) -> Work:
+    def run() -> None:
+        work()
+
+    return work if compared else run
+
+
+def cases() -> list[Case]:
+    return [
+        Case(
+            f"dynamicconv/{b}x{c}x{side}x{side} stride {s}/{'forward+backward' if backward else 'forward'}",
+            functools.partial(_build, (b, c, side, s), backward),
+            targets={} if c == 256 or backward else {"plain convolution": 1 / 1.2},
+            rounds=25,
+            seconds=10,
+        )
+        for b, c, side, s in SHAPES
+        for backward in (False, True)
+    ]

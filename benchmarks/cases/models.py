@@ -1,0 +1,142 @@
+"""Whole training steps and the building of models."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.measure import Case, Work
+from benchmarks.rivals import PermutedConvNeXtV2, unfolded_carafe
+from detgraft.blocks.carafe import CARAFE
+from detgraft.blocks.convnextv2 import convnextv2
+from detgraft.upstream.models import build
+
+
+class UnfoldedCARAFE(CARAFE):
+    """The module with the operator's high-resolution form."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return unfolded_carafe(x_BCHW, self.mask(x_BCHW), self.k_up, self.scale)
+
+
+def _training_step(model: Any, channels_last: bool = False) -> Callable[[], list[torch.Tensor]]:
+    torch.manual_seed(0)
+    model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=True, epochs=1)
+    boxes = 64
+    batch = {
+        "img": torch.rand(8, 3, 320, 320),
+        "batch_idx": torch.arange(boxes) % 8,
+        "cls": torch.randint(0, 80, (boxes, 1)).float(),
+        "bboxes": torch.rand(boxes, 4) * 0.3 + 0.3,
+    }
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+        batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # the weights stay, so that every step is the same work
+    model.train()
+
+    def step() -> list[torch.Tensor]:
+        optimizer.zero_grad()
+        loss = model(batch)[0].sum()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        return [loss.detach()]
+
+    return step
+
+
+def _carafe_models() -> Mapping[str, Work]:
+    torch.manual_seed(0)
+    ours = build("yolo11n-carafe.yaml")
+    rival, last = copy.deepcopy(ours), copy.deepcopy(ours)
+    for module in rival.modules():
+        if type(module) is CARAFE:
+            module.__class__ = UnfoldedCARAFE
+    return {
+        "ours": _training_step(ours),
+        "unfold": _training_step(rival),
+        "stock yolo11n": _unchecked(_training_step(build("yolo11n.yaml"))),
+        "ours, channels-last": _training_step(last, channels_last=True),
+    }
+
+
+def _unchecked(work: Callable[[], Any]) -> Work:
+    def run() -> None:
+        work()
+
+    return run
+
+
+def _convnext_base() -> Mapping[str, Work]:
+    def tutorial() -> None:
+        """The stock model, and the backbone with its unused head, whose constructor runs 640x640 noise."""
+        build("yolo11n.yaml")
+        backbone = PermutedConvNeXtV2(convnextv2("base", 3).net)
+        nn.LayerNorm(1024), nn.Linear(1024, 1000)
+        [feature.size(1) for feature in backbone(torch.randn(1, 3, 640, 640))]
+
+    return {"ours": _unchecked(lambda: build("yolo11n+convnextv2_base")), "tutorial": tutorial}
+
+
+def _direct_build() -> Mapping[str, Work]:
+    """The same layers through Ultralytics' own parser, with the class put into its namespace and all sizes written."""
+    from ultralytics.nn import tasks
+
+    mapping = tasks.yaml_model_load("yolo11n.yaml")
+    rows = [*mapping["backbone"], *mapping["head"]]
+    widths = iter((256, 128))
+    for row in rows:
+        if row[2] == "nn.Upsample":
+            row[2:] = ["DirectCARAFE", [next(widths)]]
+
+    def direct() -> None:
+        hooked = tasks.parse_model
+        tasks.DirectCARAFE = CARAFE
+        tasks.parse_model = hooked.__detgraft_original__
+        try:
+            tasks.DetectionModel(copy.deepcopy(mapping), verbose=False)
+        finally:
+            tasks.parse_model = hooked
+            del tasks.DirectCARAFE
+
+    return {"ours": _unchecked(lambda: build("yolo11n-carafe.yaml")), "direct construction": direct}
+
+
+def _help() -> Mapping[str, Work]:
+    def ours() -> None:
+        subprocess.run([sys.executable, "-m", "detgraft.cli.main", "--help"], check=True, stdout=subprocess.DEVNULL)
+
+    def half_a_second() -> None:
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(0.5)"], check=True)
+
+    return {"ours": ours, "python that sleeps 0.5 s": half_a_second}
+
+
+def cases() -> list[Case]:
+    return [
+        Case(
+            "models/yolo11n+carafe batch 8 at 320/training step",
+            _carafe_models,
+            targets={"unfold": 1.5},
+            rounds=7,
+            seconds=50,
+            memory_target={"unfold": 1.0},
+        ),
+        Case(
+            "models/build yolo11 with convnextv2_base/build",
+            _convnext_base,
+            targets={"tutorial": 5.0},
+            memory_target={"tutorial": 1 / 3},
+            rounds=5,
+            seconds=50,
+        ),
+        Case("models/build yolo11n-carafe/build", _direct_build, targets={"direct construction": 1 / 1.2}, rounds=15),
+        Case("models/detgraft --help/process", _help, targets={"python that sleeps 0.5 s": 1.0}, rounds=7),
+    ]
