@@ -45,7 +45,8 @@ class Inner(nn.Conv2d):
 
 def write(folder: Path, name: str, text: str = BLOCK) -> Path:
     path = folder / f"{name}.py"
-    path.write_text(text.replace("{name}", name), encoding="utf-8")
+    # Unlike the same file of another test, whose module this process has loaded already.
+    path.write_text(f"{text.replace('{name}', name)}\n# {folder.name}\n", encoding="utf-8")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Training starts from exactly the transferred or loaded weights: in the trainer's own model, everywhere, every time."""
+"""Training starts from exactly the transferred or loaded weights, in the trainer's own model and in every process."""
 
 from __future__ import annotations
 
@@ -277,7 +277,8 @@ from detgraft import YOLO
 from detgraft.upstream.trainers import GraftedDetectionTrainer
 from ultralytics.utils.dist import generate_ddp_file
 model = YOLO(words["model"], transfer=words["transfer"])
-args = {**model.overrides, **words["tiny"], "data": words["data"], "epochs": 1, "project": words["project"], "name": "ddp"}
+own = {"data": words["data"], "epochs": 1, "project": words["project"], "name": "ddp"}
+args = {**model.overrides, **words["tiny"], **own}
 trainer = model._smart_load("trainer")(overrides=args)
 print(json.dumps(str(generate_ddp_file(trainer))))
 """

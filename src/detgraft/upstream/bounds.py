@@ -100,15 +100,21 @@ def _refuse_numbers(plan: Plan, row: Row) -> None:
 def _rough_bound(mapping: dict[str, Any], plan: Plan) -> float:
     """More parameters than the model can have, roughly: channels in times channels out times kernel, for every row."""
     width = max(plan.scaling.width, 1.0)
-    rows = [[abs(n) for n in _numbers(row.args)] for row in plan.rows]
-    widest = max([64.0, *(width * min(numbers[0], plan.scaling.max_channels) for numbers in rows if numbers)])
+    outs = [_written_channels(row) for row in plan.rows]
+    widest = max([64.0, *(width * min(out, plan.scaling.max_channels) for out in outs if out is not None)])
     total = 0.0
-    for row, numbers in zip(plan.rows, rows, strict=True):
-        kernel = max([3.0, *numbers[1:]])
-        out = width * min(numbers[0], plan.scaling.max_channels) if numbers else widest
-        total += plan.scaling.repeats(row.repeats) * widest * max(out, 64.0) * kernel**2
-    others = [abs(n) for key, v in mapping.items() if key not in ("backbone", "head", "scales") for n in _numbers(v)]
-    return total * max([1.0, *(n / 1000 for n in others)])
+    for row, out in zip(plan.rows, outs, strict=True):
+        others = [abs(n) for n in _numbers(row.args if out is None else row.args[1:])]
+        wide = widest if out is None else max(64.0, width * min(out, plan.scaling.max_channels))
+        total += plan.scaling.repeats(row.repeats) * widest * wide * max([3.0, *others]) ** 2
+    keys = [abs(n) for key, v in mapping.items() if key not in ("backbone", "head", "scales") for n in _numbers(v)]
+    return total * max([1.0, *(n / 1000 for n in keys)])
+
+
+def _written_channels(row: Row) -> float | None:
+    """The first argument, where it is a number: the output channels of most modules."""
+    first = row.args[0] if row.args else None
+    return abs(first) if isinstance(first, (int, float)) and not isinstance(first, bool) else None
 
 
 def _refuse_parameters(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
