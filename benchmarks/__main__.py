@@ -4,7 +4,8 @@
     python -m benchmarks --only carafe,repvit --json       some, as JSON
     python -m benchmarks --only carafe/4x128               the cases whose name begins so
     python -m benchmarks --threads 1 --clock cpu           processor time, for a machine that others use too
-    python -m benchmarks --write                           also rewrite the tables of benchmarks/RESULTS.md
+    python -m benchmarks --write                           also put the figures into benchmarks/RESULTS.md
+    python -m benchmarks --readme README.md wall-2         copy the rows with a target from there; measures nothing
 
 Run from the repository's root. `fcmae.py` and `study_simulation.py` in this folder are scripts of their own.
 """
@@ -20,6 +21,7 @@ import platform
 import sys
 import time
 import warnings
+from pathlib import Path
 
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "0")
@@ -29,18 +31,20 @@ import torch
 from benchmarks import report
 from benchmarks.measure import Case, Outcome, run, weigh
 
-BENCHMARKS = ("carafe", "convnextv2", "dynamicconv", "repvit", "onnx", "models")
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help=f"beginnings of case names; benchmarks: {', '.join(BENCHMARKS)}")
+    parser.add_argument("--only", default="", help=f"beginnings of case names; benchmarks: {', '.join(report.ORDER)}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time of this process's threads")
     parser.add_argument("--write", action="store_true", help="rewrite the tables of benchmarks/RESULTS.md")
     parser.add_argument("--weigh", nargs=2, metavar=("CASE", "FORM"), help=argparse.SUPPRESS)
+    parser.add_argument("--readme", nargs=2, metavar=("FILE", "TABLE"), help="copy a table, e.g. README.md wall-2")
     args = parser.parse_args()
+    if args.readme:
+        report.write_readme(Path(args.readme[0]), args.readme[1])
+        return 0
     warnings.filterwarnings("ignore")
     torch.set_num_threads(args.threads)
     if args.weigh:
@@ -48,9 +52,9 @@ def main() -> int:
         print(json.dumps(weigh(case, args.weigh[1])))
         return 0
     wanted = [word for word in args.only.split(",") if word]
-    names = [name for name in BENCHMARKS if not wanted or any(word.split("/")[0] == name for word in wanted)]
+    names = [name for name in report.ORDER if not wanted or any(word.split("/")[0] == name for word in wanted)]
     if not names:
-        parser.error(f"no benchmark is called {args.only!r}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark is called {args.only!r}; there are {', '.join(report.ORDER)}")
     clock = time.perf_counter if args.clock == "wall" else time.process_time
     outcomes: list[Outcome] = []
     for case in all_cases(names):

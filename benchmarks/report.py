@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.measure import Outcome
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+ORDER = ("carafe", "convnextv2", "dynamicconv", "repvit", "onnx", "models")
 HEAD = (
     "| work | rival | rival / ours (quartiles) | target | ours | rival | difference | peak memory ours / rival |\n"
     "|---|---|---:|---:|---:|---:|---:|---:|\n"
@@ -39,12 +40,44 @@ def missed(outcome: Outcome) -> bool:
 
 
 def write(outcomes: Sequence[Outcome], about: Mapping[str, object]) -> None:
-    """Replace the table of this clock and number of threads."""
+    """Put the outcomes into the table of this clock and number of threads; rows of other cases stay."""
     marker = f"{about['clock']}-{about['threads']}"
-    facts = ", ".join(f"{key} {value}" for key, value in about.items() if key != "command")
-    body = f"`{about['command']}`: {facts}\n\n{HEAD}" + "\n".join(map(line, outcomes)) + "\n"
-    pattern = re.compile(rf"(<!-- results:{marker} -->\n).*?(<!-- /results:{marker} -->)", re.DOTALL)
     text = RESULTS.read_text(encoding="utf-8")
-    if not pattern.search(text):
+    found = _section(marker).search(text)
+    if found is None:
         raise SystemExit(f"{RESULTS.name} has no place for results:{marker}")
-    RESULTS.write_text(pattern.sub(lambda found: found[1] + body + found[2], text), encoding="utf-8")
+    rows = {_key(row): row for row in found[2].splitlines() if row.startswith("| ") and not row.startswith("| work")}
+    rows.update({_key(row): row for row in map(line, outcomes)})
+    order = {name: i for i, name in enumerate(ORDER)}
+    ordered = sorted(rows.values(), key=lambda row: order.get(_key(row)[0].split("/")[0], len(order)))
+    facts = ", ".join(f"{key} {value}" for key, value in about.items() if key != "command")
+    body = f"Last run: `{about['command']}` ({facts})\n\n{HEAD}" + "\n".join(ordered) + "\n"
+    RESULTS.write_text(text[: found.start(2)] + body + text[found.end(2) :], encoding="utf-8")
+
+
+def write_readme(path: Path, marker: str) -> None:
+    """Copy the rows that have a target, shortened, between ``<!-- table:speed -->`` and ``<!-- /table:speed -->``.
+
+    Args:
+        path: The README.
+        marker: Which table of RESULTS.md, for example ``wall-2``.
+    """
+    found = _section(marker).search(RESULTS.read_text(encoding="utf-8"))
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in (found[2] if found else "").splitlines()]
+    rows = [row for row in cells if len(row) == 8 and row[3].startswith(">=")]
+    head = "| work | rival | rival / ours | target |\n|---|---|---:|---:|\n"
+    table = head + "".join(f"| {' | '.join(row[:4])} |\n" for row in rows)
+    text = path.read_text(encoding="utf-8")
+    place = re.compile(r"(<!-- table:speed -->\n).*?(<!-- /table:speed -->)", re.DOTALL)
+    if not rows or not place.search(text):
+        raise SystemExit(f"{path} has no place for table:speed, or {RESULTS.name} no rows in results:{marker}")
+    path.write_text(place.sub(lambda match: match[1] + table + match[2], text), encoding="utf-8")
+
+
+def _section(marker: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- results:{marker} -->\n)(.*?)(<!-- /results:{marker} -->)", re.DOTALL)
+
+
+def _key(row: str) -> tuple[str, str]:
+    work, rival = row.strip("| ").split(" | ")[:2]
+    return work.strip(), rival.strip()

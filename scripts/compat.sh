@@ -53,7 +53,7 @@ print(ultralytics.__version__, torch.__version__.partition("+")[0], numpy.__vers
 PY
     if [ -n "$tests" ]; then
         # shellcheck disable=SC2086  # several folders
-        (cd "$root" && PYTHONPATH=$path "$python" -m pytest -q -p no:cacheprovider $tests) >"$answers/tests" 2>&1 || true
+        (cd "$root" && PYTHONPATH=$path "$python" -m pytest -p no:cacheprovider $tests) >"$answers/tests" 2>&1 || true
         tail -n 1 "$answers/tests"
     fi
     for model in "${models[@]}"; do
@@ -109,8 +109,9 @@ lines = [
     f"| ultralytics | torch | numpy | OpenCV | tests | {' | '.join(f'check {m}' for m in models)} |",
     "|" + "---|" * (5 + len(models)),
 ]
-for folder in sorted(pathlib.Path(answers).iterdir(), key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)] or [999]):
-    versions = (folder / "versions").read_text().split() if (folder / "versions").exists() else []
+folders = sorted(pathlib.Path(answers).iterdir(), key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)] or [999])
+for folder in folders:
+    versions = ((folder / "versions").read_text().splitlines() or [""])[-1].split() if (folder / "versions").exists() else []
     if len(versions) != 4:
         lines.append(f"| {folder.name} | cannot be installed or imported |" + " |" * (3 + len(models)))
         continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -74,6 +75,12 @@ def one_step(model: Any, task: str, nc: int, size: int) -> list[str]:
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters())
     return without
+
+
+def save_checkpoint(model: Any, path: Path) -> Path:
+    """Save a wrapper's model as Ultralytics' checkpoints are; its own ``save`` of an untrained model fails in release 8.3.0."""
+    torch.save({"epoch": -1, "model": copy.deepcopy(model.model).half(), "ema": None, "train_args": {}}, path)
+    return path
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from expression_support import files_below, needs_base, run_cli, shapes
+from expression_support import files_below, needs_base, run_cli, save_checkpoint, shapes
 
 from detgraft import YOLO, build
 from detgraft.catalog.wider import WIDER
@@ -217,7 +217,7 @@ def test_the_yaml_of_a_model_builds_the_same_model(expression: str, tmp_path: Pa
 
 def test_the_yaml_of_a_checkpoint(tmp_path: Path) -> None:
     model = YOLO("yolo11n+carafe@head.0")
-    model.save(str(tmp_path / "m.pt"))
+    save_checkpoint(model, tmp_path / "m.pt")
     (tmp_path / "again.yaml").write_text(describe(str(tmp_path / "m.pt")), encoding="utf-8")
     assert shapes(build(str(tmp_path / "again.yaml"))) == shapes(model.model)
 

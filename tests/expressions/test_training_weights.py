@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from expression_support import TINY, differing, run_python
+from expression_support import TINY, differing, run_python, save_checkpoint
 from torch import Tensor
 
 from detgraft import YOLO, build
@@ -58,9 +58,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
         torch.manual_seed(100)
         model.model = build("yolo11n", nc=nc)
         randomise_norms(model.model)
-        path = tmp_path_factory.mktemp("source") / f"stock{nc}.pt"
-        model.save(str(path))
-        return path
+        return save_checkpoint(model, tmp_path_factory.mktemp("source") / f"stock{nc}.pt")
 
     return make
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from expression_support import differing, files_below, run_cli
+from expression_support import differing, files_below, run_cli, save_checkpoint
 from torch import nn
 
 from detgraft import YOLO, build
@@ -24,9 +24,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stock yolo11n with 80 classes whose batch norms look trained."""
     model = YOLO("yolo11n.yaml")
     randomise_norms(model.model)
-    path = tmp_path_factory.mktemp("source") / "yolo11n.pt"
-    model.save(str(path))
-    return path
+    return save_checkpoint(model, tmp_path_factory.mktemp("source") / "yolo11n.pt")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +127,7 @@ def test_another_class_count_keeps_all_but_the_class_layer(source: Path, stock: 
 
 def test_from_one_graft_to_another(source: Path, tmp_path: Path) -> None:
     first = YOLO("yolo11n+convnextv2_atto", transfer=source)
-    first.save(str(tmp_path / "first.pt"))
+    save_checkpoint(first, tmp_path / "first.pt")
     second = YOLO("yolo11n+convnextv2_atto+carafe", transfer=tmp_path / "first.pt")
     theirs = YOLO(str(tmp_path / "first.pt")).model.float().state_dict()  # saved in half precision
     own = second.model.state_dict()

@@ -301,3 +301,38 @@ def official_form(key: str, folder: Any) -> Any:
     path = folder / f"official-{name}"
     path.write_text((ZOO / name).read_text("utf-8").replace(*OFFICIAL[key]), "utf-8")
     return folder / f"official-{BY_KEY[key].zoo}"
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """One mistake in a row.
+
+    Args:
+        base: The YAML of the zoo, or of stock Ultralytics, that is spoiled.
+        old: What stands in the row.
+        new: What is written instead.
+        error: The error that must come.
+        says: Words that its message must have, besides file and line.
+    """
+
+    base: str
+    old: str
+    new: str
+    error: type[Exception]
+    says: tuple[str, ...]
+    above: int = 0  # lines between the named key and the mistake
+
+
+def spoiled(wrong: Wrong, folder: Path) -> tuple[Path, int]:
+    """Write the spoiled YAML; return the name to load it by and the line of the mistake."""
+    text, line = changed_row(yaml_of(wrong.base).read_text("utf-8"), wrong.old, wrong.new)
+    (folder / "yolo11-错 误.yaml").write_text(text, "utf-8")
+    return folder / "yolo11n-错 误.yaml", line - wrong.above
+
+
+def yaml_of(name: str) -> Path:
+    """A YAML of the zoo, or of stock Ultralytics."""
+    from detgraft.upstream.capabilities import stock_yamls
+    from detgraft.upstream.resolve import ZOO
+
+    return ZOO / name if (ZOO / name).is_file() else stock_yamls()[name]

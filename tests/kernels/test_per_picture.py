@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detgraft.blocks.dynamic_conv import DynamicConv
+from detgraft.kernels import per_picture
 from detgraft.kernels.per_picture import conv2d_per_picture
 from detgraft.kernels.recording import fixed_batch
 
@@ -32,7 +33,11 @@ def example(case: tuple[int, int, int, int, int, bool]) -> tuple[Tensor, Tensor,
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_equals_the_grouped_convolution(case: tuple[int, int, int, int, int, bool], channels_last: bool) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_equals_the_grouped_convolution(
+    case: tuple[int, int, int, int, int, bool], channels_last: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(per_picture, "GROUPED_UP_TO", 0 if large else 300_000)
     x, kernels, bias = example(case)
     if channels_last:
         x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -19,7 +19,7 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 from detgraft.kernels.convnext import response_mlp
-from detgraft.kernels.recording import is_recorded
+from detgraft.kernels.recording import is_autocast, is_recorded
 
 
 class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
 
     def is_covered(self, x_BCHW: Tensor) -> bool:
         """Say whether the fast form computes what timm's forward would."""
-        if is_recorded() or x_BCHW.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if is_recorded() or x_BCHW.device.type != "cpu" or is_autocast():
             return False
         if x_BCHW.dtype not in (torch.float32, torch.float64) or self.conv_dw.weight.dtype != x_BCHW.dtype:
             return False

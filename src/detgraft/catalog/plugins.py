@@ -127,12 +127,17 @@ class _MissingPlugin(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if not fullname.startswith(f"{PACKAGE}."):
             return None
-        stem, _, digest = fullname.removeprefix(f"{PACKAGE}.").rpartition("__")
-        raise CatalogError(
-            f"this model uses own blocks of the plug-in file '{stem}.py' (SHA-256 begins with {digest}), which is not "
-            f"loaded. Load it with plugins={stem}.py on the command line, or detgraft.YOLO(..., plugins='{stem}.py'); "
-            "a file with other content is another plug-in"
-        )
+        raise missing_plugin(fullname)
+
+
+def missing_plugin(module: str) -> CatalogError:
+    """Return the error for a plug-in module that a checkpoint needs and that is not loaded."""
+    stem, _, digest = module.removeprefix(f"{PACKAGE}.").rpartition("__")
+    return CatalogError(
+        f"this model uses own blocks of the plug-in file '{stem}.py' (SHA-256 begins with {digest}), which is not "
+        f"loaded. Load it with plugins={stem}.py on the command line, or detgraft.YOLO(..., plugins='{stem}.py'); "
+        "a file with other content is another plug-in"
+    )
 
 
 def answer_for_missing() -> None:

@@ -41,6 +41,15 @@ def is_traced() -> bool:
 
 def is_recorded() -> bool:
     """Say whether anything watches single operators: a recorder, ``torch.compile``, a counter, fake or meta tensors."""
-    if is_traced() or torch.compiler.is_compiling():
+    is_compiling = getattr(torch.compiler, "is_compiling", None)  # absent before torch 2.3
+    if is_traced() or (is_compiling is not None and is_compiling()):
         return True
     return _python_dispatch._get_current_dispatch_mode() is not None
+
+
+def is_autocast() -> bool:
+    """Say whether automatic mixed precision is on for the CPU."""
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:  # before torch 2.4 each device had a function of its own
+        return bool(torch.is_autocast_cpu_enabled())

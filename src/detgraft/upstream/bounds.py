@@ -28,6 +28,9 @@ MAX_OPERATIONS = 1e12
 MAX_ELEMENTS = 2**31
 """Of one layer's output in that pass: 8 GiB in float32."""
 
+MOST_REPEATS = 12
+"""Of one row, scaled, in stock models."""
+
 HARMLESS = 1_000_000_000
 """A rough upper bound of the parameters below which nothing is estimated: no stock detector reaches it."""
 
@@ -61,7 +64,7 @@ def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
     for key, value in mapping.items():
         if key not in ("backbone", "head", "nc") and any(abs(n) > MAX_CHANNELS for n in _numbers(value)):
             raise PlanError(f"'{key}:' has a number above {MAX_CHANNELS}", Location(plan.source))
-    if _rough_bound(mapping, plan) > HARMLESS:
+    if _rough_bound(mapping, plan) > HARMLESS or _stacks(plan):
         _refuse_parameters(mapping, plan, ch)
         _refuse_operations(mapping, plan, ch)
 
@@ -111,6 +114,15 @@ def _rough_bound(mapping: dict[str, Any], plan: Plan) -> float:
     return total * max([1.0, *(n / 1000 for n in keys)])
 
 
+def _stacks(plan: Plan) -> bool:
+    """Say whether a row repeats more than any stock row does, or repeats what may enlarge the picture every time."""
+    for row in plan.rows:
+        repeats = plan.scaling.repeats(row.repeats)
+        if repeats > MOST_REPEATS or (repeats > 1 and (row.module.startswith("nn.") or "Transpose" in row.module)):
+            return True
+    return False
+
+
 def _written_channels(row: Row) -> float | None:
     """The first argument, where it is a number: the output channels of most modules."""
     first = row.args[0] if row.args else None
@@ -132,6 +144,8 @@ def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
     with FlopCounterMode(display=False) as counter:
         for run in run_on_meta(mapping, ch, 256, 256):
             where = plan.row_of_layer(run.index).location
+            if run.error and not run.error.startswith("NotImplementedError"):  # some operations have no meta form
+                raise PlanError(f"layer {run.index} ({run.module}) {run.problem()}", where)
             if counter.get_total_flops() > MAX_OPERATIONS:
                 raise PlanError(
                     f"the layers up to here need {counter.get_total_flops():.1e} operations for a picture of 256x256; "

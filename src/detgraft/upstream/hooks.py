@@ -7,6 +7,7 @@ at once when Ultralytics is already imported, otherwise right after its import (
 |---|---|
 | ``tasks.parse_model`` | builds model descriptions with grafted rows |
 | ``tasks.yaml_model_load`` | finds the zoo's YAMLs and expressions, reports YAML errors with their line |
+| ``tasks.torch_safe_load`` | names the plug-in file that a checkpoint lacks, under restricted loading too |
 | ``DetectionModel/ClassificationModel.__init__`` | marks grafted models; drops weights files from the stored YAML |
 | ``BaseModel.fuse`` | visits every graft's own ``fuse()`` |
 | ``BaseModel.load`` | lets weights follow layers that a graft has moved |
@@ -39,7 +40,7 @@ from detgraft.upstream.expressions import compose_mapping
 from detgraft.upstream.layers import explain_failed_build
 from detgraft.upstream.load import load_yaml
 from detgraft.upstream.parse import names_grafts, parse_grafted, parse_stock, refuse_unknown
-from detgraft.upstream.portable import allow_module, allow_safe_loading, without_files
+from detgraft.upstream.portable import allow_module, allow_safe_loading, missing_plugin_of, without_files
 from detgraft.upstream.transfer import load_across, source_of
 
 MARK = "detgraft_version"
@@ -86,6 +87,7 @@ def _hooks() -> list[tuple[Any, str, Callable[[Any], Callable[..., Any]]]]:
     return [
         (tasks, "parse_model", _parse_model),
         (tasks, "yaml_model_load", _yaml_model_load),
+        (tasks, "torch_safe_load", _torch_safe_load),
         (detection, "__init__", _after_init),
         (classification, "__init__", _after_init),
         (base, "fuse", _fuse),
@@ -131,7 +133,7 @@ def _wrap(owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> N
 
 def _rebind_imported() -> None:
     """Modules that imported a hooked function by name before the hooks came keep the original; point them to ours."""
-    for name in ("parse_model", "yaml_model_load"):
+    for name in ("parse_model", "yaml_model_load", "torch_safe_load"):
         hooked = getattr(tasks, name)
         for module_name, module in list(sys.modules.items()):
             if module_name.startswith("ultralytics.") and vars(module).get(name) is hooked.__detgraft_original__:
@@ -154,6 +156,21 @@ def _yaml_model_load(original: Any) -> Callable[..., Any]:
         return compose_mapping(name) if is_expression(name) else load_yaml(name, original)
 
     return yaml_model_load
+
+
+def _torch_safe_load(original: Any) -> Callable[..., Any]:
+    def torch_safe_load(weight: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(weight, *args, **kwargs)
+        except DetgraftError:
+            raise
+        except Exception as error:
+            missing = missing_plugin_of(weight)
+            if missing is None:
+                raise
+            raise missing from error
+
+    return torch_safe_load
 
 
 def _after_init(original: Any) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ The parser's own code runs with its own names, of which a few are bound to stand
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import types
 from collections.abc import Iterable, Iterator
@@ -64,9 +65,16 @@ def _document_of(mapping: dict[str, Any]) -> Document:
     lines = None
     path = locate(source)
     if path is not None:
-        with contextlib.suppress(PlanError):  # the file may have changed since; its lines are a courtesy only
-            lines = read_document(path, source)
+        with contextlib.suppress(PlanError, OSError):  # the file may have changed since; its lines are a courtesy only
+            state = path.stat()
+            lines = _read_once(str(path), source, state.st_mtime_ns, state.st_size)
     return document_of(mapping, source, lines)
+
+
+@functools.lru_cache(maxsize=64)
+def _read_once(path: str, source: str, _modified: int, _size: int) -> Document:
+    """Read a YAML for its line numbers; one build asks several times, and parsing takes a tenth of it."""
+    return read_document(path, source)
 
 
 def parse_grafted(original: Any, mapping: dict[str, Any], ch: int, verbose: bool) -> tuple[nn.Sequential, list[int]]:

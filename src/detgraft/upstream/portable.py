@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +14,9 @@ import torch
 from torch import nn
 
 import detgraft.blocks
+from detgraft.catalog.plugins import PACKAGE, missing_plugin
 from detgraft.catalog.registry import catalogue
+from detgraft.errors import CatalogError
 from detgraft.plan.document import SECTIONS
 
 
@@ -43,3 +47,20 @@ def allow_module(module: ModuleType) -> None:
     classes = [value for _, value in inspect.getmembers(module, inspect.isclass)]
     own: list[Any] = [c for c in classes if issubclass(c, nn.Module) and c.__module__ == module.__name__]
     torch.serialization.add_safe_globals(own)
+
+
+def missing_plugin_of(path: object) -> CatalogError | None:
+    """Say which plug-in file a checkpoint needs that is not loaded, or None; restricted loading hides it otherwise.
+
+    Args:
+        path: A checkpoint that could not be opened.
+    """
+    needed = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+    if needed is None or not isinstance(path, (str, Path)) or not Path(path).is_file():
+        return None
+    try:
+        modules = sorted({str(name).rpartition(".")[0] for name in needed(str(path))})
+    except Exception:  # no readable checkpoint: whatever the loader has said about it holds
+        return None
+    absent = [name for name in modules if name.startswith(f"{PACKAGE}.") and name not in sys.modules]
+    return missing_plugin(absent[0]) if absent else None

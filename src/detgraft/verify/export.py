@@ -59,7 +59,11 @@ def check(subject: Subject, formats: Sequence[str] = FORMATS) -> CheckResult:
         subject.say(form)
         with preserved_random():
             outcome = _one(subject, checkpoint, form)
-        if isinstance(outcome, str):
+        if isinstance(outcome, ModuleNotFoundError):
+            note = f"this release of Ultralytics needs the package '{outcome.name}' for it"
+            figures["formats"][form] = f"skipped: {note}"
+            notes.append(f"{form} skipped: {note}")
+        elif isinstance(outcome, str):
             problems.append(f"{form}: {outcome}")
             figures["formats"][form] = f"fails: {outcome}"
         else:
@@ -74,13 +78,15 @@ def missing_tools(form: str) -> str:
     return f"{' and '.join(missing)} not installed" if missing else ""
 
 
-def _one(subject: Subject, checkpoint: Path, form: str) -> Drift | str:
-    """Export to one format and compare; return the largest drift, or the sentence of a failure."""
+def _one(subject: Subject, checkpoint: Path, form: str) -> Drift | str | ModuleNotFoundError:
+    """Export to one format and compare; return the largest drift, the sentence of a failure, or what is missing."""
     kind, _, dynamic = form.partition("-")
     size = subject.small
     try:
         file, traced = probes.export_file(checkpoint, kind, size, dynamic=bool(dynamic))
         run = _opened(file, kind)
+    except ModuleNotFoundError as error:
+        return error
     except Exception as error:  # exporters raise whatever they like
         lines = str(error).strip().splitlines()
         text = f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
