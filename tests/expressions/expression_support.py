@@ -62,7 +62,7 @@ def one_step(model: Any, task: str, nc: int, size: int) -> list[str]:
     """Forward, backward and one step of an optimiser; return the names of the parameters without gradient."""
     from ultralytics.cfg import get_cfg
 
-    model.args = get_cfg()
+    model.args, model.nc = get_cfg(), nc  # as the trainer sets them
     model.train()
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=1e-3)
@@ -78,7 +78,7 @@ def one_step(model: Any, task: str, nc: int, size: int) -> list[str]:
 
 
 def save_checkpoint(model: Any, path: Path) -> Path:
-    """Save a wrapper's model as Ultralytics' checkpoints are; its own ``save`` of an untrained model fails in release 8.3.0."""
+    """Save a wrapper's model as Ultralytics does; its own ``save`` of an untrained model fails in release 8.3.0."""
     torch.save({"epoch": -1, "model": copy.deepcopy(model.model).half(), "ema": None, "train_args": {}}, path)
     return path
 

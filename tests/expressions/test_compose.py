@@ -131,7 +131,7 @@ def test_what_does_not_fit_together(expression: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "error", "words"),
     [
-        ("yolo11n+caraf", CatalogError, "there is no graft 'caraf'. Did you mean 'carafe'"),
+        ("yolo11n+caraf", CatalogError, "there is no graft 'caraf'. Did you mean 'CARAFE'"),
         ("yolo11m5+carafe", PlanError, "there is no base model 'yolo11m5'. Did you mean"),
         ("nosuchfolder/own.yaml+carafe", PlanError, "there is no base model 'nosuchfolder/own.yaml'"),
         ("yolo11n+timm/resnet81", CatalogError, "timm 1"),

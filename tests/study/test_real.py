@@ -52,7 +52,7 @@ def make(folder: Path, text: str = STUDY, data: Path | None = None) -> StudySpec
 
 def test_what_cannot_be_built_is_found_before_any_training(tmp_path: Path) -> None:
     spec = make(tmp_path, STUDY.replace("[carafe]", "[carafee]"))
-    with pytest.raises(StudyError, match=r"nothing was trained(.|\n)*line 4: carafee: (.|\n)*carafe'"):
+    with pytest.raises(StudyError, match=r"nothing was trained(.|\n)*line 4: carafee: (.|\n)*'CARAFE'"):
         run(spec, say=lambda line: None)
     assert not list((tmp_path / "out").rglob("started.json"))
     wrong = make(tmp_path, STUDY.replace("epochs: 2", "epochs: 2, epoch: 3"))

@@ -26,8 +26,9 @@ def graph_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     batch, channels, height, width = x_BCHW.shape
     groups = mask.shape[1] // (k_up * k_up)
     radius, side = k_up // 2, k_up - 1
-    down, across = (height + side - 1) // side, (width + side - 1) // side
-    below, right = down * side - height, across * side - width
+    # As remainders: onnxslim folds `(h + side - 1) // side * side - h` of a free size into `side - 1`, which is wrong.
+    below, right = -height % side, -width % side
+    down, across = (height + below) // side, (width + right) // side
     window_IYXCWW = _windows(F.pad(x_BCHW, (radius, right + radius, radius, below + radius)), groups, side)
     mask = F.pad(mask.to(x_BCHW.dtype), (0, right * scale, 0, below * scale))
     mask = mask.reshape(batch * groups, k_up, k_up, down, side, scale, across, side, scale)

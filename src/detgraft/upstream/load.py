@@ -10,7 +10,8 @@ from ultralytics.nn import tasks
 
 from detgraft.errors import Location, PlanError, nearest
 from detgraft.plan.document import read_document
-from detgraft.upstream.resolve import known_models, locate, zoo_yamls
+from detgraft.upstream.capabilities import stock_yamls
+from detgraft.upstream.resolve import known_models, locate
 
 
 def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -31,15 +32,12 @@ def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None
     if found is None:
         try:
             return original(name)  # it knows further spellings (yolov8n6, remote names)
-        except FileNotFoundError as error:
+        except OSError as error:
             siblings = [p.name for p in Path(name).parent.glob("*.y*ml")] if Path(name).parent.is_dir() else []
             hint = nearest(Path(name).stem, [Path(known).stem for known in (*siblings, *known_models())])
             raise PlanError(f"there is no such model file.{hint}", Location(name)) from error
     document = read_document(found, name)
-    if found in zoo_yamls().values():
-        return {**document.mapping, "scale": tasks.guess_model_scale(name), "yaml_file": name}
-    try:
+    if found in stock_yamls().values():
         return original(name)
-    except Exception as error:  # its reader is stricter in places, and has a message of its own for every release
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise PlanError(f"ultralytics cannot read it: {' '.join(lines)[:300]}", Location(name)) from error
+    # The same content as the real reader's, which takes a digit and a letter in a folder's name (exp11s) for a scale.
+    return {**document.mapping, "scale": tasks.guess_model_scale(name), "yaml_file": name}

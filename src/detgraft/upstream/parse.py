@@ -178,6 +178,8 @@ class _Build:
                     "detgraft expects; docs/compatibility.md lists the releases that were tried"
                 )
             setattr(layers[index], "type", recipe.name)  # noqa: B010 - nn.Module declares `type` as a method
+            # Profiling reads this count. Old releases write it on the row's class, which is a stand-in here.
+            setattr(layers[index], "np", sum(p.numel() for p in layers[index].parameters()))  # noqa: B010
         return layers, save
 
     def declared(self) -> list[Any]:

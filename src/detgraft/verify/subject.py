@@ -141,6 +141,10 @@ def wake(model: Any, pictures: Tensor) -> Any:
         model(pictures)
     for norm, (momentum, tracked) in zip(fresh, before, strict=True):
         norm.momentum, norm.num_batches_tracked = momentum, tracked
+        if norm.running_mean is not None and norm.running_var is not None:
+            # Two pictures of noise hardly differ once they are averaged; a variance far below the mean's square would
+            # turn rounding errors into differences, as no trained model does.
+            norm.running_var.copy_(torch.maximum(norm.running_var, norm.running_mean.square()))
     return model
 
 
