@@ -144,8 +144,8 @@ def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
     with FlopCounterMode(display=False) as counter:
         for run in run_on_meta(mapping, ch, 256, 256):
             where = plan.row_of_layer(run.index).location
-            if run.error and not run.error.startswith("NotImplementedError"):  # some operations have no meta form
-                raise PlanError(f"layer {run.index} ({run.module}) {run.problem()}", where)
+            if run.error:  # a layer with inputs of its own (text, say) or without a meta form: nothing to estimate
+                return
             if counter.get_total_flops() > MAX_OPERATIONS:
                 raise PlanError(
                     f"the layers up to here need {counter.get_total_flops():.1e} operations for a picture of 256x256; "
