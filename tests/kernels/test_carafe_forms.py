@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from detgraft.blocks.carafe import CARAFE
 from detgraft.kernels import carafe as dispatch
 from detgraft.kernels.carafe import carafe, plain_carafe
 from detgraft.kernels.carafe_graph import graph_carafe
@@ -61,6 +62,20 @@ def test_tiled_equals_plain(shape: tuple[int, ...], channels_last: bool) -> None
 def test_exported_form_equals_plain(shape: tuple[int, ...]) -> None:
     x, mask = (t.detach() for t in example(shape))
     torch.testing.assert_close(graph_carafe(x, mask, *shape[4:6]), plain_carafe(x, mask, *shape[4:6]))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (11, 10)], ids=["whole-tiles", "rest"])
+@pytest.mark.filterwarnings("ignore")
+def test_static_onnx_file_survives_onnxslim(size: tuple[int, int], tmp_path: Path) -> None:
+    """Ultralytics slims every ONNX file; onnxslim 0.1.98 turned one-sided pads around."""
+    onnx, onnxslim = pytest.importorskip("onnx"), pytest.importorskip("onnxslim")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    block, x = CARAFE(6).eval(), torch.randn(1, 6, *size)
+    torch.onnx.export(block, (x,), str(tmp_path / "c.onnx"), opset_version=17, dynamo=False, input_names=["x"])
+    slim = onnxslim.slim(onnx.load(str(tmp_path / "c.onnx"))).SerializeToString()
+    session = onnxruntime.InferenceSession(slim, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), block(x))
 
 
 def test_tiled_takes_any_strides() -> None:

@@ -97,7 +97,6 @@ def test_stock_rows_that_fail_are_named(tmp_path: Path, rows: str, line: int, wo
         assert word in str(caught.value), str(caught.value)
 
 
-@pytest.mark.slow
 def test_dynamic_conv_and_carafe_export_with_dynamic_batch(tiny: Callable[[str], str], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     model = write(

@@ -29,8 +29,9 @@ def graph_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     # As remainders: onnxslim folds `(h + side - 1) // side * side - h` of a free size into `side - 1`, which is wrong.
     below, right = -height % side, -width % side
     down, across = (height + below) // side, (width + right) // side
-    window_IYXCWW = _windows(F.pad(x_BCHW, (radius, right + radius, radius, below + radius)), groups, side)
-    mask = F.pad(mask.to(x_BCHW.dtype), (0, right * scale, 0, below * scale))
+    framed = F.pad(x_BCHW, (radius, radius, radius, radius))
+    window_IYXCWW = _windows(_append_zeros(_append_zeros(framed, 3, right), 2, below), groups, side)
+    mask = _append_zeros(_append_zeros(mask.to(x_BCHW.dtype), 3, right * scale), 2, below * scale)
     mask = mask.reshape(batch * groups, k_up, k_up, down, side, scale, across, side, scale)
     band_IYXSSKTTW = _shift_rows(mask.permute(0, 3, 6, 5, 8, 1, 4, 7, 2))  # along the width
     band_IYXSSTWTW = _shift_rows(band_IYXSSKTTW.permute(0, 1, 2, 3, 4, 7, 8, 6, 5))  # along the height
@@ -45,6 +46,17 @@ def graph_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     return y_BCHW[:, :, : height * scale, : width * scale]
 
 
+def _append_zeros(x: Tensor, dim: int, count: int) -> Tensor:
+    """Append zeros to one dimension.
+
+    A concatenation instead of `torch.nn.functional.pad`: onnxslim 0.1 folds the list of a one-sided pad wrongly and
+    puts the zeros in front.
+    """
+    shape = [*x.shape]
+    shape[dim] = count
+    return torch.cat([x, x.new_zeros(shape)], dim)
+
+
 def _windows(padded_BCHW: Tensor, groups: int, side: int) -> Tensor:
     batch, channels, height, width = padded_BCHW.shape
     blocks = padded_BCHW.reshape(batch * groups, channels // groups, height // side, side, width // side, side)
@@ -57,5 +69,5 @@ def _shift_rows(rows: Tensor) -> Tensor:
     """Lay row ``i`` of the last two dimensions ``(T, K)`` at column ``i`` of ``(T, W)``, zeros elsewhere."""
     side, k_up = rows.shape[-2], rows.shape[-1]
     width = side + k_up - 1
-    flat = F.pad(rows, (0, side)).flatten(-2)
+    flat = _append_zeros(rows, rows.ndim - 1, side).flatten(-2)
     return flat[..., : side * width].reshape(*rows.shape[:-2], side, width)

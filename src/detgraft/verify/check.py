@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from detgraft import __version__
 from detgraft.catalog.plugins import load_plugins
 from detgraft.errors import ArgumentError, nearest
 from detgraft.upstream.hooks import check_size
+from detgraft.upstream.quiet import quiet
 from detgraft.verify import data as data_check
 from detgraft.verify import ddp, export, fusing, gradients, portability, price, seeds, shapes
 from detgraft.verify.result import CheckResult, Report
@@ -69,11 +72,19 @@ def check(
     """
     chosen = _chosen(only)
     load_plugins(plugins)
-    with tempfile.TemporaryDirectory(prefix="detgraft-check-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="detgraft-check-", ignore_cleanup_errors=True) as folder, _hushed():
         subject = open_subject(model, imgsz, nc, Path(folder), data)
         check_size(subject.imgsz, subject.stride)
         results = tuple(_run(name, subject, progress) for name in chosen)
     return Report(subject.name, subject.imgsz, results, _versions())
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep other packages' remarks away from the report, which tells all that matters."""
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _chosen(only: Sequence[str]) -> list[str]:

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from detgraft.verify.watch import relative_drift
 
-BOX_TOLERANCE = 0.5
-"""Pixels. Rounding moves the boxes of a trained model by about 0.001 pixels, those of an untrained one, whose layers
-amplify every difference, by up to 0.07. A layer that is off by a tenth moves them by tens of pixels."""
+BOX_TOLERANCE = 0.1
+"""Pixels. Rounding moves boxes by about 0.001 pixels; a layer that is off by a tenth, by tens of pixels."""
 
-SCORE_TOLERANCE = 5e-3
+SCORE_TOLERANCE = 1e-3
 """Absolute, for scores between 0 and 1, and relative to the largest value for every other output."""
 
 UNMATCHED = 0.02
