@@ -20,10 +20,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from detgraft.pretrain.backbones import build_backbone
-from detgraft.pretrain.fcmae import FCMAE
-from detgraft.pretrain.masking import grid_of, random_mask
-from detgraft.pretrain.optim import build_optimizer
+from detgraft.pretraining.backbones import build_backbone
+from detgraft.pretraining.fcmae import FCMAE
+from detgraft.pretraining.masking import grid_of, random_mask
+from detgraft.pretraining.optim import build_optimizer
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The rooms: only upstream/ knows Ultralytics, blocks/ and pretrain/ live without it, inner packages are empty."""
+"""The rooms: only upstream/ knows Ultralytics, blocks/ and pretraining/ live without it, inner packages are empty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import detgraft
 
 PACKAGE = Path(detgraft.__file__).resolve().parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-ALONE = ("blocks", "pretrain", "kernels", "plan", "catalog", "weights", "datasets")  # rooms that need no Ultralytics
+ALONE = ("blocks", "pretraining", "kernels", "plan", "catalog", "weights", "datasets")  # rooms that need no Ultralytics
 
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from detgraft.catalog.registry import list_grafts, register
+    from detgraft.pretraining.api import pretrain
     from detgraft.upstream.models import RTDETR, YOLO, build
     from detgraft.verify.check import check
     from detgraft.verify.cost import show
@@ -26,11 +27,12 @@ _PUBLIC = {
     "build": "detgraft.upstream.models",
     "check": "detgraft.verify.check",
     "show": "detgraft.verify.cost",
+    "pretrain": "detgraft.pretraining.api",
     "list_grafts": "detgraft.catalog.registry",
     "register": "detgraft.catalog.registry",
 }
 
-__all__ = ["RTDETR", "YOLO", "__version__", "build", "check", "list_grafts", "register", "show"]
+__all__ = ["RTDETR", "YOLO", "__version__", "build", "check", "list_grafts", "pretrain", "register", "show"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from detgraft.pretrain.api import PretrainResult, pretrain
+from detgraft.pretraining.api import PretrainResult, pretrain
 
 # A run small enough for a test: 96 pixels are 3x3 patches, of which 3 are visible.
 SMALL: dict[str, Any] = {

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from detgraft.blocks.timm_backbone import TimmBackbone
 from detgraft.errors import ArgumentError, CatalogError
-from detgraft.pretrain.backbones import build_backbone, known_names, timm_state_dict
-from detgraft.pretrain.fcmae import FCMAE
-from detgraft.pretrain.masked_encoder import MaskedEncoder
-from detgraft.pretrain.masking import random_mask, upsample_mask
+from detgraft.pretraining.backbones import build_backbone, known_names, timm_state_dict
+from detgraft.pretraining.fcmae import FCMAE
+from detgraft.pretraining.masked_encoder import MaskedEncoder
+from detgraft.pretraining.masking import random_mask, upsample_mask
 
 MODELS = [("convnextv2_atto", False), ("convnextv2_atto", True), ("repvit_m0_6", False), ("timm/resnet18", False)]
 

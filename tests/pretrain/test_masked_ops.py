@@ -11,9 +11,9 @@ from timm.layers.grn import GlobalResponseNorm
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 
-from detgraft.pretrain import masked_ops
-from detgraft.pretrain.masked_ops import Visibility
-from detgraft.pretrain.masking import random_mask, upsample_mask
+from detgraft.pretraining import masked_ops
+from detgraft.pretraining.masked_ops import Visibility
+from detgraft.pretraining.masking import random_mask, upsample_mask
 
 GRID = (3, 3)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from detgraft.errors import ArgumentError, SizeError
-from detgraft.pretrain.masking import (
+from detgraft.pretraining.masking import (
     grid_of,
     masked_loss,
     normalise_patches,

@@ -10,8 +10,8 @@ from pretrain_support import image_folder
 from torch.utils.data import DataLoader
 
 from detgraft.errors import DataError
-from detgraft.pretrain.images import centre_box, find_images, read_image, to_tensor, why_broken
-from detgraft.pretrain.views import EpochBatches, Views, collate, prepare, restore_pixels
+from detgraft.pretraining.images import centre_box, find_images, read_image, to_tensor, why_broken
+from detgraft.pretraining.views import EpochBatches, Views, collate, prepare, restore_pixels
 
 
 def write_yaml(file: Path, train: str, extra: str = "") -> Path:

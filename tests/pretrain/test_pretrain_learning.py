@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from pretrain_support import scenes
 
-from detgraft.pretrain.backbones import build_backbone
-from detgraft.pretrain.fcmae import FCMAE
-from detgraft.pretrain.masking import patchify, random_mask
-from detgraft.pretrain.optim import build_optimizer, default_lr, learning_rate, warmup_epochs
-from detgraft.pretrain.report import as_duration, fixed_masks, reconstruct, save_picture
+from detgraft.pretraining.backbones import build_backbone
+from detgraft.pretraining.fcmae import FCMAE
+from detgraft.pretraining.masking import patchify, random_mask
+from detgraft.pretraining.optim import build_optimizer, default_lr, learning_rate, warmup_epochs
+from detgraft.pretraining.report import as_duration, fixed_masks, reconstruct, save_picture
 
 
 def test_official_schedule() -> None:

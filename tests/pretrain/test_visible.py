@@ -11,11 +11,11 @@ from pretrain_support import randomise
 from torch import Tensor
 
 from detgraft.blocks.timm_backbone import TimmBackbone
-from detgraft.pretrain.backbones import build_backbone
-from detgraft.pretrain.cpu_products import depthwise, linear
-from detgraft.pretrain.fcmae import FCMAE
-from detgraft.pretrain.masking import random_mask
-from detgraft.pretrain.visible import computable
+from detgraft.pretraining.backbones import build_backbone
+from detgraft.pretraining.cpu_products import depthwise, linear
+from detgraft.pretraining.fcmae import FCMAE
+from detgraft.pretraining.masking import random_mask
+from detgraft.pretraining.visible import computable
 
 
 def both_forms(backbone: TimmBackbone, ratio: float = 0.6) -> tuple[FCMAE, FCMAE]:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from detgraft.catalog.plugins import load_plugins
 from detgraft.cli.arguments import check_keys, image_size, parse_pairs
+from detgraft.cli.pretrain import pop_first_step, pretrain_backbone
 from detgraft.errors import ArgumentError
 
 _OWN = ("transfer", "transfer_min", "plugins")
@@ -28,13 +30,19 @@ def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
 
     flags, names = argument_names()
     pairs = parse_pairs(words, flags)
-    check_keys(pairs, [*names, *_OWN])
+    first = pop_first_step(pairs) if mode == "train" else {}
+    check_keys(pairs, [*names, *_OWN, *(("pretrain",) if mode == "train" else ())])
     own = {key: pairs.pop(key) for key in _OWN if key in pairs}
-    model = YOLO(_model_name(mode, pairs), task=pairs.pop("task", None), **own)
+    name = _model_name(mode, pairs)
+    if first:
+        load_plugins(str(own.get("plugins", "")))
+        _check_training(pairs)
+        name = str(pretrain_backbone(name, pairs, first))
+    model = YOLO(name, task=pairs.pop("task", None), **own)
     if "imgsz" in pairs:
         check_model_size(model, image_size(pairs["imgsz"]))
-    if mode == "train" and "data" not in pairs and not pairs.get("resume"):
-        raise ArgumentError("train needs data=: a data YAML, or a folder with train/images, train/labels, val/...")
+    if mode == "train":
+        _check_training(pairs)
     if mode in ("predict", "track") and pairs.get("source") is None:
         raise ArgumentError(f"{mode} needs source=: a picture, a folder, a video or a camera number")
     if mode in ("predict", "track"):
@@ -45,6 +53,11 @@ def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
         print(result)
     if as_json:
         print(json.dumps(_metrics(result), ensure_ascii=False))
+
+
+def _check_training(pairs: dict[str, Any]) -> None:
+    if "data" not in pairs and not pairs.get("resume"):
+        raise ArgumentError("train needs data=: a data YAML, or a folder with train/images, train/labels, val/...")
 
 
 def _model_name(mode: str, pairs: dict[str, Any]) -> str:

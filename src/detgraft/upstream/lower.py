@@ -290,7 +290,7 @@ def _activation(plan: Plan, entry: Graft) -> dict[str, Any]:
 
 
 def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
-    width, weights = _pyramid_arguments(plan, row, entry)
+    width, weights = pyramid_arguments(plan, row, entry)
     bound = entry.bind((), {} if width is None else {"width": width}, row.location)
     target = entry.load()
     # By name, since what the graft's name presets (a size) may come first in the signature.
@@ -352,8 +352,17 @@ def _refuse_readers(plan: Plan, backbone: Row, layer: int, stride: int) -> None:
             )
 
 
-def _pyramid_arguments(plan: Plan, row: Row, entry: Graft) -> tuple[float | None, str | None]:
-    """Read a backbone row's arguments: a number or 'auto' is the width factor, a text is a weights file."""
+def pyramid_arguments(plan: Plan, row: Row, entry: Graft) -> tuple[float | None, str | None]:
+    """Read a backbone row's arguments: a number or 'auto' is the width factor, a text is a weights file.
+
+    Args:
+        plan: The plan, for its scale.
+        row: The backbone's row.
+        entry: Its graft.
+
+    Raises:
+        ArgumentError: Anything else, or a factor out of range.
+    """
     width: float | None = None
     weights: str | None = None
     for value in _literals(plan, row.args):

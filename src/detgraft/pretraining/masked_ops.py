@@ -29,7 +29,7 @@ from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 
 from detgraft.errors import SizeError
-from detgraft.pretrain.masking import upsample_mask
+from detgraft.pretraining.masking import upsample_mask
 
 
 class Visibility:

@@ -19,9 +19,9 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 from detgraft.blocks.timm_backbone import TimmBackbone
-from detgraft.pretrain.cpu_products import depthwise, linear
-from detgraft.pretrain.masked_encoder import MaskedEncoder
-from detgraft.pretrain.masking import (
+from detgraft.pretraining.cpu_products import depthwise, linear
+from detgraft.pretraining.masked_encoder import MaskedEncoder
+from detgraft.pretraining.masking import (
     PATCH,
     grid_of,
     masked_loss,
@@ -30,7 +30,7 @@ from detgraft.pretrain.masking import (
     split_indices,
     visible_count,
 )
-from detgraft.pretrain.visible import block_mlp, computable, visible_tokens
+from detgraft.pretraining.visible import block_mlp, computable, visible_tokens
 
 DECODER_WIDTH = 512
 _INITIAL_STD = 0.02

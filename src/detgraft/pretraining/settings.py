@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from detgraft.errors import ArgumentError, nearest
-from detgraft.pretrain.masking import grid_of, visible_count
+from detgraft.pretraining.masking import grid_of, visible_count
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 NORMALIZE = ("none", "imagenet")

@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detgraft.errors import ArgumentError, DataError, DetgraftError, MissingExtraError
-from detgraft.pretrain.backbones import build_backbone
-from detgraft.pretrain.checkpoint import LAST, WEIGHTS, Progress, export_encoder, save_checkpoint, write_atomically
-from detgraft.pretrain.devices import Fabric, StopRequest
-from detgraft.pretrain.fcmae import FCMAE
-from detgraft.pretrain.images import ImageList, derive_seed
-from detgraft.pretrain.optim import build_optimizer, default_lr, learning_rate
-from detgraft.pretrain.report import (
+from detgraft.pretraining.backbones import build_backbone
+from detgraft.pretraining.checkpoint import LAST, WEIGHTS, Progress, export_encoder, save_checkpoint, write_atomically
+from detgraft.pretraining.devices import Fabric, StopRequest
+from detgraft.pretraining.fcmae import FCMAE
+from detgraft.pretraining.images import ImageList, derive_seed
+from detgraft.pretraining.optim import build_optimizer, default_lr, learning_rate
+from detgraft.pretraining.report import (
     Screen,
     as_duration,
     fixed_masks,
@@ -37,8 +37,8 @@ from detgraft.pretrain.report import (
     save_losses,
     save_picture,
 )
-from detgraft.pretrain.settings import Options, Settings
-from detgraft.pretrain.views import Batch, EpochBatches, Views, collate, prepare, restore_pixels
+from detgraft.pretraining.settings import Options, Settings
+from detgraft.pretraining.views import Batch, EpochBatches, Views, collate, prepare, restore_pixels
 
 _LOOK_EVERY = 20  # optimizer steps between looks at the loss; each look makes a GPU wait
 

@@ -21,8 +21,8 @@ from safetensors.torch import save
 from detgraft import __version__
 from detgraft.blocks.timm_backbone import TimmBackbone
 from detgraft.errors import ArgumentError, WeightsError
-from detgraft.pretrain.backbones import timm_state_dict
-from detgraft.pretrain.settings import Settings
+from detgraft.pretraining.backbones import timm_state_dict
+from detgraft.pretraining.settings import Settings
 
 LAST = "last.pt"
 WEIGHTS = "encoder.safetensors"

@@ -13,12 +13,12 @@ import torch
 import torch.distributed as dist
 
 from detgraft.errors import ArgumentError, DataError
-from detgraft.pretrain.backbones import build_backbone
-from detgraft.pretrain.checkpoint import LAST, WEIGHTS, load_checkpoint
-from detgraft.pretrain.devices import make_fabric
-from detgraft.pretrain.images import ImageList, find_images, why_broken
-from detgraft.pretrain.loop import Trainer
-from detgraft.pretrain.settings import Options, Settings, merge_on_resume
+from detgraft.pretraining.backbones import build_backbone
+from detgraft.pretraining.checkpoint import LAST, WEIGHTS, load_checkpoint
+from detgraft.pretraining.devices import make_fabric
+from detgraft.pretraining.images import ImageList, find_images, why_broken
+from detgraft.pretraining.loop import Trainer
+from detgraft.pretraining.settings import Options, Settings, merge_on_resume
 
 _PROJECT = Path("runs") / "pretrain"
 _BROKEN_SHOWN = 5

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from detgraft.errors import ArgumentError, MissingExtraError
-from detgraft.pretrain.settings import PRECISIONS, Options
+from detgraft.pretraining.settings import PRECISIONS, Options
 
 try:
     from lightning_fabric import Fabric

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from detgraft.datasets.folder import load_data_yaml
@@ -85,7 +85,12 @@ def _in_place(place: Path) -> list[Path]:
 
 def read_image(path: Path) -> Image.Image:
     """Return the decoded image, upright and in RGB; whatever the decoder raises passes through."""
-    with Image.open(path) as file:
+    try:
+        opened = Image.open(path)
+    except ModuleNotFoundError:
+        # Ultralytics replaces Image.open by one that tries HEIF next, and misses its package instead of saying this.
+        raise UnidentifiedImageError(f"cannot identify image file '{path}'") from None
+    with opened as file:
         return ImageOps.exif_transpose(file).convert("RGB")
 
 

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from detgraft.errors import DataError
-from detgraft.pretrain.images import centre_box, derive_seed, read_image, to_tensor
-from detgraft.pretrain.masking import PATCH, random_mask
+from detgraft.pretraining.images import centre_box, derive_seed, read_image, to_tensor
+from detgraft.pretraining.masking import PATCH, random_mask
 
 _SCALE = (0.2, 1.0)
 _RATIO = (3.0 / 4.0, 4.0 / 3.0)

@@ -1,7 +1,7 @@
 """A backbone that sees only the visible part of an image, all positions computed densely.
 
 This is the reference form: every supported backbone runs through it, and the faster form of ConvNeXt V2
-(`detgraft.pretrain.visible`) must equal it.
+(`detgraft.pretraining.visible`) must equal it.
 
 A backbone is accepted when every module is understood (`masked_ops.RULES`, or a module that works on one position at a
 time) and when a trial proves it: numbers written into hidden positions behind every module must not change anything at
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from detgraft.blocks.timm_backbone import TimmBackbone
 from detgraft.errors import CatalogError, SizeError
-from detgraft.pretrain.masked_ops import CLOSED, RULES, Rule, Visibility
-from detgraft.pretrain.masking import PATCH, grid_of, random_mask, upsample_mask
+from detgraft.pretraining.masked_ops import CLOSED, RULES, Rule, Visibility
+from detgraft.pretraining.masking import PATCH, grid_of, random_mask, upsample_mask
 
 _FORWARD = "forward"
 _POINTWISE: tuple[type[nn.Module], ...] = (nn.Identity, nn.Linear, nn.Dropout, DropPath, nn.PReLU)

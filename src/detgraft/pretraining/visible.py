@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from detgraft.blocks.convnext_fast import FastConvNeXtBlock
 from detgraft.blocks.timm_backbone import TimmBackbone
-from detgraft.pretrain.cpu_products import depthwise, linear
-from detgraft.pretrain.masking import PATCH, grid_of
+from detgraft.pretraining.cpu_products import depthwise, linear
+from detgraft.pretraining.masking import PATCH, grid_of
 
 _STEM = 4
 _TINY = 1e-24  # under the root of a squared norm: keeps the gradient finite where a channel is zero everywhere

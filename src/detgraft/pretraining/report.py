@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from detgraft.pretrain.checkpoint import write_atomically
-from detgraft.pretrain.fcmae import FCMAE
-from detgraft.pretrain.images import centre_box, derive_seed, read_image, to_tensor, why_broken
-from detgraft.pretrain.masking import PATCH, grid_of, patch_statistics, patchify, random_mask, unpatchify
+from detgraft.pretraining.checkpoint import write_atomically
+from detgraft.pretraining.fcmae import FCMAE
+from detgraft.pretraining.images import centre_box, derive_seed, read_image, to_tensor, why_broken
+from detgraft.pretraining.masking import PATCH, grid_of, patch_statistics, patchify, random_mask, unpatchify
 
 _COLUMNS = ("original", "masked", "reconstruction")
 _GREY = 0.5

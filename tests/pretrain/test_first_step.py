@@ -1,0 +1,74 @@
+"""`detgraft train ... pretrain=FOLDER`: the backbone learns from pictures first, then the detector from labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pretrain_support import image_folder
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from detgraft import YOLO
+from detgraft.cli.main import app
+from detgraft.datasets.made import make_shapes
+from detgraft.errors import DetgraftError
+
+FIRST = ["pretrain_epochs=1", "pretrain_imgsz=96", "pretrain_batch=4", "pretrain_workers=0", "pretrain_picture_every=0"]
+TINY = ["epochs=1", "imgsz=64", "batch=2", "workers=0", "device=cpu", "plots=False", "lr0=0.0", "warmup_epochs=0"]
+TINY += ["warmup_bias_lr=0.0", "optimizer=SGD", "name=second", "amp=False"]
+
+
+def run(*words: str) -> None:
+    result = CliRunner().invoke(app, ["train", *words], catch_exceptions=True)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("model", ["yolo11n+convnextv2_atto+carafe", "yolo11n-convnextv2.yaml"])
+def test_the_detector_starts_from_the_pretrained_backbone(model: str, tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "set", train=4, val=2, imgsz=64, seed=1)
+    pictures = image_folder(tmp_path / "pictures", 8)
+    run(f"model={model}", f"data={data}", f"pretrain={pictures}", *FIRST, *TINY, f"project={tmp_path / 'detect'}")
+    folder = tmp_path / "runs" / "pretrain" / "convnextv2_atto"
+    yamls = list(folder.glob("*.yaml"))
+    assert [path.name[:7] for path in yamls] == ["yolo11n"]
+    assert str(folder / "encoder.safetensors") in yamls[0].read_text("utf-8")
+    learned = load_file(folder / "encoder.safetensors")
+    # The training had a learning rate of zero: what it saved is what it started from (in half precision).
+    trained = YOLO(str(tmp_path / "detect" / "second" / "weights" / "last.pt")).model.float().model[0].state_dict()
+    matched = 0
+    for name, value in learned.items():
+        name = name.replace("stages.", "stages_", 1).replace("stem.", "stem_", 1)  # timm's names with features_only
+        found = [key for key in trained if key.endswith(name) and trained[key].shape == value.shape]
+        if found:
+            matched += 1
+            torch.testing.assert_close(trained[found[0]], value.half().float(), rtol=2e-3, atol=1e-6)
+    assert matched >= len(learned) - 2, f"{matched} of {len(learned)}"  # the encoder's last norm is not a detector's
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        ("yolo11n", [], "no grafted backbone"),
+        ("yolo11n+carafe", [], "no grafted backbone"),
+        ("yolo11n+convnextv2_atto(weights=a.pth)", [], "has weights already"),
+        ("best.pt", [], "before a model is made"),
+        ("yolo11n+convnextv2_atto", ["pretrain_epoch=1"], "Did you mean 'pretrain_epochs'"),
+        ("yolo11n+convnextv2_atto", ["resume=True"], "give one of them"),
+    ],
+)
+def test_wrong_first_steps(model: str, words: list[str], message: str, tmp_path: Path) -> None:
+    pictures = image_folder(tmp_path / "pictures", 2)
+    with pytest.raises(DetgraftError, match=message):
+        run(f"model={model}", "data=set.yaml", f"pretrain={pictures}", *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_settings_without_pictures() -> None:
+    with pytest.raises(DetgraftError, match="needs pretrain=FOLDER"):
+        run("model=yolo11n+convnextv2_atto", "data=set.yaml", "pretrain_epochs=1")
+    with pytest.raises(DetgraftError, match="no argument 'pretrian'"):
+        run("model=yolo11n+convnextv2_atto", "data=set.yaml", "pretrian=pictures")
