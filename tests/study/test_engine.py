@@ -214,6 +214,8 @@ def wait_for_orphans(study: StudyFolder) -> None:
 def test_ctrl_c_ends_the_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = prepared(tmp_path)
     monkeypatch.setenv("STAND_IN", json.dumps({"pause": 5.0}))
+    # A shell starts its background jobs with Ctrl-C ignored, and the tests may be one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt() -> None:
         end = time.monotonic() + 20
@@ -222,8 +224,11 @@ def test_ctrl_c_ends_the_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        Engine(study, LocalPool([Slot(None, 1)] * 2, STAND_IN), lambda event: None).run()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Engine(study, LocalPool([Slot(None, 1)] * 2, STAND_IN), lambda event: None).run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert State.RUNNING not in states(study)
     assert State.BROKEN_OFF in states(study)
 

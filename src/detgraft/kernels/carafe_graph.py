@@ -30,8 +30,10 @@ def graph_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     below, right = -height % side, -width % side
     down, across = (height + below) // side, (width + right) // side
     framed = F.pad(x_BCHW, (radius, radius, radius, radius))
-    window_IYXCWW = _windows(_append_zeros(_append_zeros(framed, 3, right), 2, below), groups, side)
-    mask = _append_zeros(_append_zeros(mask.to(x_BCHW.dtype), 3, right * scale), 2, below * scale)
+    framed = _append_zeros(framed, batch, channels, height + 2 * radius, width + 2 * radius, below, right)
+    window_IYXCWW = _windows(framed, groups, side)
+    sizes = (height * scale, width * scale, below * scale, right * scale)
+    mask = _append_zeros(mask.to(x_BCHW.dtype), batch, mask.shape[1], *sizes)
     mask = mask.reshape(batch * groups, k_up, k_up, down, side, scale, across, side, scale)
     band_IYXSSKTTW = _shift_rows(mask.permute(0, 3, 6, 5, 8, 1, 4, 7, 2))  # along the width
     band_IYXSSTWTW = _shift_rows(band_IYXSSKTTW.permute(0, 1, 2, 3, 4, 7, 8, 6, 5))  # along the height
@@ -46,15 +48,15 @@ def graph_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
     return y_BCHW[:, :, : height * scale, : width * scale]
 
 
-def _append_zeros(x: Tensor, dim: int, count: int) -> Tensor:
-    """Append zeros to one dimension.
+def _append_zeros(x: Tensor, batch: int, channels: int, height: int, width: int, below: int, right: int) -> Tensor:
+    """Append rows and columns of zeros to ``x``, whose sizes come as arguments.
 
-    A concatenation instead of `torch.nn.functional.pad`: onnxslim 0.1 folds the list of a one-sided pad wrongly and
-    puts the zeros in front.
+    Concatenations instead of `torch.nn.functional.pad`: onnxslim 0.1 folds the list of a one-sided pad wrongly and puts
+    the zeros in front. Arguments instead of ``x.shape``: behind some reshapes, torch's ONNX exporter takes the batch of
+    the example for that of every call.
     """
-    shape = [*x.shape]
-    shape[dim] = count
-    return torch.cat([x, x.new_zeros(shape)], dim)
+    x = torch.cat([x, x.new_zeros(batch, channels, height, right)], 3)
+    return torch.cat([x, x.new_zeros(batch, channels, below, width + right)], 2)
 
 
 def _windows(padded_BCHW: Tensor, groups: int, side: int) -> Tensor:
@@ -69,5 +71,5 @@ def _shift_rows(rows: Tensor) -> Tensor:
     """Lay row ``i`` of the last two dimensions ``(T, K)`` at column ``i`` of ``(T, W)``, zeros elsewhere."""
     side, k_up = rows.shape[-2], rows.shape[-1]
     width = side + k_up - 1
-    flat = _append_zeros(rows, rows.ndim - 1, side).flatten(-2)
+    flat = torch.cat([rows, torch.zeros_like(rows[..., :side])], -1).flatten(-2)
     return flat[..., : side * width].reshape(*rows.shape[:-2], side, width)
