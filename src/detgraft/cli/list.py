@@ -13,6 +13,10 @@ from detgraft.catalog.spec import Graft
 from detgraft.errors import CatalogError, nearest
 
 
+WIDE = 140
+"""Characters in a line from which on the table shows everything."""
+
+
 def command(pattern: str, *, as_json: bool) -> None:
     """Print the grafts whose name matches a pattern.
 
@@ -25,20 +29,19 @@ def command(pattern: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([_data(entry) for entry in entries], indent=2, ensure_ascii=False))
         return
+    console = Console()
+    wide = console.width >= WIDE
     table = Table(title=f"{len(entries)} grafts")
-    for heading in ("name", "also", "channels", "default site", "what it is", "paper", "licence"):
+    table.add_column("name", no_wrap=True)
+    table.add_column("default site", no_wrap=True)
+    for heading in ("what it is", *(("also", "channels", "paper", "licence") if wide else ())):
         table.add_column(heading, overflow="fold")
     for entry in entries:
-        table.add_row(
-            entry.name,
-            ", ".join(entry.aliases),
-            entry.channels,
-            entry.site,
-            entry.summary,
-            entry.provenance.paper,
-            entry.provenance.licence,
-        )
-    Console().print(table)
+        more = (", ".join(entry.aliases), entry.channels, entry.provenance.paper, entry.provenance.licence)
+        table.add_row(entry.name, entry.site, entry.summary, *(more if wide else ()))
+    console.print(table)
+    if not wide:
+        console.print("Other names, channel rules, papers and licences: --json, or a wider window", highlight=False)
 
 
 def _data(entry: Graft) -> dict[str, Any]:
