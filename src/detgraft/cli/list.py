@@ -12,7 +12,6 @@ from detgraft.catalog.registry import catalogue, list_grafts
 from detgraft.catalog.spec import Graft
 from detgraft.errors import CatalogError, nearest
 
-
 WIDE = 140
 """Characters in a line from which on the table shows everything."""
 
