@@ -262,12 +262,9 @@ def go_on_in_new_process(
     run: Run, data: Path, other: Path, *, detgraft_first: bool = False, env: dict[str, str] | None = None
 ) -> dict[str, Any]:
     """Run every step of a checkpoint's life in a new process and return what was found."""
-    try:
-        import onnx  # noqa: F401
+    from detgraft.verify.export import missing_tools
 
-        formats = ["torchscript", "onnx"]
-    except ImportError:
-        formats = ["torchscript"]
+    formats = ["torchscript"] if missing_tools("onnx") else ["torchscript", "onnx"]
     words = {
         "detgraft_first": detgraft_first,
         "rtdetr": run.system.is_rtdetr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,21 @@ HAS_YOLO12 = any(MODELS_FOLDER.glob("12/yolo12.yaml"))
 HAS_YOLO26 = any(MODELS_FOLDER.glob("26/yolo26.yaml"))
 # Older releases stop the stride forward of a build from moving batch-norm counters; 8.3.0 does not.
 BUILD_KEEPS_BATCH_NORM = "self.model.eval()" in _source("DetectionModel")
+
+
+def onnx_export_misses() -> str:
+    """Return the package that this release's ONNX export wants besides ``onnx`` and that is not there, or nothing.
+
+    torch 2.9 made another exporter its default, with packages of its own; releases from before never choose.
+    """
+    default = inspect.signature(torch.onnx.export).parameters.get("dynamo")
+    if default is None or default.default is not True:
+        return ""
+    folder = Path(ultralytics.__file__).parent
+    files = [folder / "engine" / "exporter.py", folder / "utils" / "export.py", *folder.glob("utils/export/*.py")]
+    if any("dynamo" in file.read_text("utf-8") for file in files if file.is_file()):
+        return ""
+    return "" if importlib.util.find_spec("onnxscript") else "onnxscript"
 
 
 def stock_module(name: str) -> type[nn.Module] | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from detgraft.upstream import probes
+from detgraft.upstream.capabilities import onnx_export_misses
 from detgraft.verify.onnx_session import open_onnx
 from detgraft.verify.parity import BOX_TOLERANCE, SCORE_TOLERANCE, Drift, Form, compare
 from detgraft.verify.result import CheckResult, skipped, verdict
@@ -75,7 +76,10 @@ def missing_tools(form: str) -> str:
     """Return what has to be installed for a format, or an empty text."""
     needed = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}.get(form.partition("-")[0], ())
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    return f"{' and '.join(missing)} not installed" if missing else ""
+    if missing:
+        return f"{' and '.join(missing)} not installed"
+    package = onnx_export_misses() if form.startswith("onnx") else ""
+    return f"this release of Ultralytics needs the package '{package}' for it" if package else ""
 
 
 def _one(subject: Subject, checkpoint: Path, form: str) -> Drift | str | ModuleNotFoundError:
