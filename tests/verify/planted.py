@@ -107,3 +107,15 @@ class Unseeded(_Base):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * self.gain
+
+
+@register("PlantedFixedSeed", channels="scaled", summary="draws the same weights whatever the seed")
+class FixedSeed(nn.Module):
+    def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, k, s, k // 2)
+        self.gain = nn.Parameter(torch.randn(c2, 1, 1, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x) * self.gain
+        return y

@@ -29,6 +29,12 @@ def test_defect_is_named(tiny: Callable[[str], str], block: str, name: str, word
         assert word in reason, (word, reason)
 
 
+def test_weights_that_ignore_the_seed_are_named() -> None:
+    reason = only_failure("yolo11n+PlantedFixedSeed@backbone.3", "seeds")
+    for word in ("'gain'", "the same for every seed", "PlantedFixedSeed"):
+        assert word in reason, (word, reason)
+
+
 def test_wrong_channels_are_named_before_anything_is_built(tiny: Callable[[str], str]) -> None:
     model = tiny("PlantedWrongChannels, [128]")
     report = run_check(model, "shapes", "gradients", "export")

@@ -178,7 +178,6 @@ class _Composer:
         return rows
 
     def _block_rows(self, term: GraftTerm, entry: Graft) -> list[int]:
-        fits = self._site_test(entry)
         rows = list(enumerate(self.base.rows))
         if term.section is not None:
             rows = [(position, row) for position, row in rows if row.section == term.section]
@@ -188,13 +187,14 @@ class _Composer:
                     f"'{term}': the {term.section} of {self.expression.base} has rows 0 to {len(rows) - 1}", self.where
                 )
             position, row = rows[term.number]
-            if entry.site not in ("stage", "") and not fits(position, row, True):
+            if entry.site not in ("stage", "") and not self._site_test(entry)(position, row, True):
                 raise PlanError(
                     f"'{term}': row {term.number} of the {term.section} is {row.module} {list(row.args)}, "
                     f"which '{entry.name}' cannot replace (it replaces: {entry.site})",
                     self.where,
                 )
             return [position]
+        fits = self._site_test(entry)
         return [position for position, row in rows if fits(position, row, False)]
 
     def _site_test(self, entry: Graft) -> Callable[[int, Row, bool], bool]:

@@ -179,10 +179,13 @@ def _transferred(subject: Subject, figures: dict[str, Any]) -> list[str]:
     arrived = [name for name in a if not torch.equal(a[name], drawn_a[name])]
     new = [name for name in _drawn(drawn_a, drawn_b) if torch.equal(a[name], drawn_a[name])]
     figures["tensors_transferred"], figures["tensors_new"] = len(arrived), len(new)
-    parameters = {name for name, p in model.named_parameters() if p.ndim > 1}
-    problems = []
-    if parameters - set(arrived) and not new:
-        problems.append("no weight of the new layers changes with the seed once the others were transferred")
+    # A layer may well start from constants (zeros, ones), but numbers that look drawn must have been drawn.
+    fixed = [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.ndim > 1 and name not in arrived and name not in new and not _is_constant(a[name])
+    ]
+    problems = [f"{subject.parameter(name)} is new and the same for every seed" for name in fixed]
     problems += [
         f"{subject.parameter(name)} was transferred and still depends on the seed"
         for name in arrived
@@ -194,6 +197,10 @@ def _transferred(subject: Subject, figures: dict[str, Any]) -> list[str]:
         if not torch.equal(a[name], again[name])
     ]
     return problems
+
+
+def _is_constant(value: Tensor) -> bool:
+    return bool((value == value.flatten()[0]).all())
 
 
 def _operations(subject: Subject) -> dict[str, list[str]]:
