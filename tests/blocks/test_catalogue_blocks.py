@@ -370,6 +370,18 @@ def test_deform_conv_starts_as_half_a_convolution() -> None:
     assert_close(module(x), 0.5 * F.conv2d(x, module.weight, None, 2, module.p, 2))
 
 
+def test_deform_conv_survives_what_is_not_a_number() -> None:
+    """A diverged training, or the uninitialised picture with which Ultralytics counts operations."""
+    module = DeformConv(8, 12, 3, 2)
+    with torch.no_grad():
+        module.conv_offset.weight.normal_()
+        module.conv_offset.weight[0] *= float("inf")
+    x = torch.randn(2, 8, 40, 40).masked_fill(torch.rand(2, 8, 40, 40) < 0.1, float("nan")).requires_grad_()
+    y = module(x)
+    assert y.isnan().any()
+    y.sum().backward()
+
+
 def test_weighted_concat_shares_are_never_negative() -> None:
     module = WeightedConcat([2, 3])
     module.weight.data = torch.tensor([-1.0, 3.0])

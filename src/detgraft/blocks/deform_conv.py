@@ -84,6 +84,9 @@ class DeformConv(nn.Module):
         # The operator wants one dtype, which mixed precision does not give it, and it has no bfloat16.
         dtype = torch.promote_types(x_BCHW.dtype, self.weight.dtype)
         dtype = torch.float32 if dtype == torch.bfloat16 else dtype
+        # torchvision 0.29 reads out of bounds at an offset that is not a number, and the process dies. The mask comes
+        # from the same convolution and carries the NaN on.
+        offset = offset.nan_to_num()
         bias = None if self.bias is None else self.bias.to(dtype)
         x, shift, weight, share = (tensor.to(dtype) for tensor in (x_BCHW, offset, self.weight, mask))
         y: Tensor = deform_conv2d(x, shift, weight, bias, self.s, self.p, self.d, share)
