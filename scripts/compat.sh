@@ -9,6 +9,7 @@
 #   COMPAT_TESTS    what pytest runs (default: the core tests, tests/foundation tests/blocks)
 #   COMPAT_CHECKS   which checks run on the two models, with commas between (default: all)
 #   COMPAT_OUT      the table (default: docs/compatibility.md)
+#   COMPAT_ANSWERS  a folder for what was found; a release that is done there is not tried again (default: none)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -24,22 +25,27 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export YOLO_OFFLINE=1 YOLO_AUTOINSTALL=0 HF_HUB_OFFLINE=1 MPLBACKEND=Agg YOLO_CONFIG_DIR="$work/settings"
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-}"
-mkdir -p "$work/settings" "$work/answers"
+found=${COMPAT_ANSWERS:-$work/answers}
+mkdir -p "$work/settings" "$found"
 
 install() { # VERSION FOLDER
     local requirement=ultralytics
     [ "$1" = newest ] || requirement="ultralytics==$1"
     "$python" -m pip install --quiet --no-deps --target "$2" "$requirement" "ultralytics-thop>=2.0.0"
-    local metadata=("$2"/ultralytics-*.dist-info/METADATA)
-    if grep -qiE '^Requires-Dist: numpy.*<[ =]*2\.0' "${metadata[0]}"; then
-        "$python" -m pip install --quiet --target "$2" "numpy<2" "pandas" "opencv-python==4.10.0.84"
+    local metadata=("$2"/ultralytics-*.dist-info/METADATA) numpy
+    numpy=$(sed -nE 's/^Requires-Dist: (numpy[^;]*)$/\1/p' "${metadata[0]}" | head -n 1)
+    if [[ $numpy == *"<2.0"* ]]; then
+        "$python" -m pip install --quiet --target "$2" "$numpy" pandas "opencv-python==4.10.0.84"
+    elif [[ $numpy == *"<"* ]]; then
+        "$python" -m pip install --quiet --target "$2" "$numpy" pandas
     elif grep -qiE '^Requires-Dist: pandas' "${metadata[0]}" && ! "$python" -c 'import pandas' 2>/dev/null; then
         "$python" -m pip install --quiet --target "$2" pandas
     fi
 }
 
 for version in "${versions[@]}"; do
-    folder="$work/$version" answers="$work/answers/$version"
+    folder="$work/$version" answers="$found/$version"
+    [ ! -e "$answers/done" ] || continue
     mkdir -p "$folder" "$answers"
     echo "== ultralytics $version"
     if ! install "$version" "$folder" >"$answers/install" 2>&1; then
@@ -64,9 +70,10 @@ PY
         echo "   check $model: done"
     done
     rm -rf "$folder"
+    touch "$answers/done"
 done
 
-"$python" - "$work/answers" "$out" "$tests" "${models[@]}" <<'PY'
+"$python" - "$found" "$out" "$tests" "${models[@]}" <<'PY'
 import datetime
 import json
 import pathlib
