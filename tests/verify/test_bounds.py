@@ -33,6 +33,7 @@ def write(path: Path, rows: str, top: str = "nc: 3\n", head: str = HEAD) -> str:
         ("- [-1, 900, Conv, [8, 3]]\n- [-1, 900, Conv, [8, 3]]\n", "", 4, ["1800"]),
         ("- [-1, 1, Conv, [64, 1722, 1]]\n", "", 3, ["operations"]),
         ("- [-1, 1, Conv, [64, 3, 1]]\n- [-1, 1, nn.Upsample, [None, 5000]]\n", "", 4, ["values"]),
+        ("- [-1, 1, Conv, [64, 3, 1]]\n- [-1, 91, nn.Upsample, [None, 2]]\n", "", 4, ["too many values to count"]),
     ],
 )
 def test_absurd_sizes_are_refused_with_their_line(

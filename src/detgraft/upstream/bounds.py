@@ -144,6 +144,10 @@ def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
     with FlopCounterMode(display=False) as counter:
         for run in run_on_meta(mapping, ch, 256, 256):
             where = plan.row_of_layer(run.index).location
+            if "overflow" in run.error:  # more values than a 64-bit number counts, somewhere inside the layer
+                raise PlanError(
+                    f"returns too many values to count for two pictures of 256x256: {run.error:.120}", where
+                )
             if run.error:  # a layer with inputs of its own (text, say) or without a meta form: nothing to estimate
                 return
             if counter.get_total_flops() > MAX_OPERATIONS:
