@@ -10,6 +10,8 @@ replacement) and may be called twice. timm's re-parameterisable modules follow i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +51,11 @@ def batch_norm_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale_C, shift_C
 
 
-def fuse_tree(root: nn.Module) -> nn.Module:
+def _none(_module: nn.Module) -> bool:
+    return False
+
+
+def fuse_tree(root: nn.Module, leave: Callable[[nn.Module], bool] = _none) -> nn.Module:
     """Simplify every module below ``root`` that knows how, parents before children; return ``root``.
 
     A parent comes first because its own ``fuse`` may need its children unfused. The global random generators stay
@@ -57,19 +63,20 @@ def fuse_tree(root: nn.Module) -> nn.Module:
 
     Args:
         root: Changed in place. Its own ``fuse`` is not called.
+        leave: Says of a module that its own method is not to be called; what is inside it is visited all the same.
     """
     devices = sorted({p.device.index or 0 for p in root.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
-        _fuse_children(root)
+        _fuse_children(root, leave)
     return root
 
 
-def _fuse_children(module: nn.Module) -> None:
+def _fuse_children(module: nn.Module, leave: Callable[[nn.Module], bool]) -> None:
     for name, child in list(module.named_children()):
-        replacement = _fused(child)
+        replacement = child if leave(child) else _fused(child)
         if replacement is not child:
             setattr(module, name, replacement)
-        _fuse_children(replacement)
+        _fuse_children(replacement, leave)
 
 
 def _fused(module: nn.Module) -> nn.Module:

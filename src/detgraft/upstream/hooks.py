@@ -192,10 +192,15 @@ def _after_init(original: Any) -> Callable[..., Any]:
     return __init__
 
 
+def is_stock(module: torch.nn.Module) -> bool:
+    """Say whether Ultralytics fuses a module itself; it knows when (a head's ``fuse`` may remove half of it)."""
+    return type(module).__module__.startswith("ultralytics.")
+
+
 def _fuse(original: Any) -> Callable[..., Any]:
     def fuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         if is_grafted(self):
-            fuse_tree(self.model)
+            fuse_tree(self.model, leave=is_stock)
         return original(self, *args, **kwargs)
 
     return fuse

@@ -83,7 +83,7 @@ def _file_of(repository: str, filename: str, name: str) -> Path:
         if isinstance(cached, Path):
             return cached
     switches = [key for key in ("HF_HUB_OFFLINE", "YOLO_OFFLINE") if _is_true(os.environ.get(key))]
-    reason: object = f"{' and '.join(switches)} forbids it"
+    reason: object = f"{' and '.join(switches)} {'forbid' if len(switches) > 1 else 'forbids'} it"
     for candidate in () if switches else names:
         found = _attempt(_download, repository, candidate)
         if isinstance(found, Path):
