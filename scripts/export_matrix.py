@@ -6,10 +6,11 @@ The answers come from the check of exports: Ultralytics' own exporter, compared 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import os
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "export-matrix.md", help="where the table goes")
     words = parser.parse_args()
     packages = []
-    for package in ("ultralytics", "torch", "onnx", "onnxruntime"):
-        packages.append(f"{package} {version(package)}")
+    for package in ("ultralytics", "torch", "onnx", "onnxruntime", "openvino"):
+        with contextlib.suppress(PackageNotFoundError):
+            packages.append(f"{package} {version(package)}")
     lines = [
         "# Which block exports where",
         "",
