@@ -25,11 +25,17 @@ MAX_LAYERS = 1000
 MAX_OPERATIONS = 1e12
 """Of the forward pass at 256x256 with which a build finds strides; the largest stock model needs 0.05e12."""
 
+MAX_ROW_OPERATIONS = 2e11
+"""Of one layer that is no backbone; all layers of the largest stock model together need 0.05e12."""
+
 MAX_ELEMENTS = 2**31
 """Of one layer's output in that pass: 8 GiB in float32."""
 
 MOST_REPEATS = 12
 """Of one row, scaled, in stock models."""
+
+LARGEST_KERNEL = 63
+"""Beyond any published convolution; RepLKNet's has 31."""
 
 HARMLESS = 1_000_000_000
 """A rough upper bound of the parameters below which nothing is estimated: no stock detector reaches it."""
@@ -64,7 +70,7 @@ def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
     for key, value in mapping.items():
         if key not in ("backbone", "head", "nc") and any(abs(n) > MAX_CHANNELS for n in _numbers(value)):
             raise PlanError(f"'{key}:' has a number above {MAX_CHANNELS}", Location(plan.source))
-    if _rough_bound(mapping, plan) > HARMLESS or _stacks(plan):
+    if _rough_bound(mapping, plan) > HARMLESS or _is_unusual(plan):
         _refuse_parameters(mapping, plan, ch)
         _refuse_operations(mapping, plan, ch)
 
@@ -114,9 +120,11 @@ def _rough_bound(mapping: dict[str, Any], plan: Plan) -> float:
     return total * max([1.0, *(n / 1000 for n in keys)])
 
 
-def _stacks(plan: Plan) -> bool:
-    """Say whether a row repeats more than any stock row does, or repeats what may enlarge the picture every time."""
+def _is_unusual(plan: Plan) -> bool:
+    """Say whether a row repeats more than any stock row does, repeats what may enlarge, or has a huge kernel."""
     for row in plan.rows:
+        if "Conv" in row.module and any(abs(number) > LARGEST_KERNEL for number in _numbers(row.args[1:])):
+            return True
         repeats = plan.scaling.repeats(row.repeats)
         if repeats > MOST_REPEATS or (repeats > 1 and (row.module.startswith("nn.") or "Transpose" in row.module)):
             return True
@@ -141,6 +149,7 @@ def _refuse_parameters(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
 
 
 def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
+    before = 0
     with FlopCounterMode(display=False) as counter:
         for run in run_on_meta(mapping, ch, 256, 256):
             where = plan.row_of_layer(run.index).location
@@ -150,14 +159,20 @@ def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
                 )
             if run.error:  # a layer with inputs of its own (text, say) or without a meta form: nothing to estimate
                 return
-            if counter.get_total_flops() > MAX_OPERATIONS:
-                raise PlanError(
-                    f"the layers up to here need {counter.get_total_flops():.1e} operations for a picture of 256x256; "
-                    f"at most {MAX_OPERATIONS:.0e} are built",
-                    where,
-                )
+            total = counter.get_total_flops()
+            spent, before = total - before, total
+            limit = MAX_ROW_OPERATIONS if plan.row_of_layer(run.index).span == 1 else MAX_OPERATIONS
+            _refuse_work("this layer needs", spent, limit, where)
+            _refuse_work("the layers up to here need", total, MAX_OPERATIONS, where)
             largest = max((math.prod(shape) for shape in run.outputs), default=0)
             if largest > MAX_ELEMENTS:
                 raise PlanError(
                     f"returns {largest:,} values for two pictures of 256x256; at most {MAX_ELEMENTS:,}", where
                 )
+
+
+def _refuse_work(subject: str, needed: float, most: float, where: Location) -> None:
+    if needed > most:
+        raise PlanError(
+            f"{subject} {needed:.1e} operations for two pictures of 256x256; at most {most:.0e} are built", where
+        )
