@@ -32,7 +32,7 @@ def _training_step(model: Any, channels_last: bool = False) -> Callable[[], list
     boxes = 64
     batch = {
         "img": torch.rand(8, 3, 320, 320),
-        "batch_idx": torch.arange(boxes) % 8,
+        "batch_idx": torch.arange(boxes) // 8,  # sorted, as Ultralytics collates
         "cls": torch.randint(0, 80, (boxes, 1)).float(),
         "bboxes": torch.rand(boxes, 4) * 0.3 + 0.3,
     }
