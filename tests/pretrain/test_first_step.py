@@ -14,6 +14,7 @@ from detgraft import YOLO
 from detgraft.cli.main import app
 from detgraft.datasets.made import make_shapes
 from detgraft.errors import DetgraftError
+from detgraft.upstream.pretrained import grafted_backbone
 
 FIRST = ["pretrain_epochs=1", "pretrain_imgsz=96", "pretrain_batch=4", "pretrain_workers=0", "pretrain_picture_every=0"]
 TINY = ["epochs=1", "imgsz=64", "batch=2", "workers=0", "device=cpu", "plots=False", "lr0=0.0", "warmup_epochs=0"]
@@ -47,6 +48,12 @@ def test_the_detector_starts_from_the_pretrained_backbone(model: str, tmp_path: 
             matched += 1
             torch.testing.assert_close(trained[found[0]], value.half().float(), rtol=2e-3, atol=1e-6)
     assert matched >= len(learned) - 2, f"{matched} of {len(learned)}"  # the encoder's last norm is not a detector's
+
+
+def test_the_yamls_name_keeps_the_scale(tmp_path: Path) -> None:
+    written = grafted_backbone("yolo11s+timm/resnet18").write(tmp_path / "w.safetensors", tmp_path)
+    assert written.name == "yolo11s-timm-resnet18.yaml"
+    assert f"timm/resnet18, [{tmp_path / 'w.safetensors'}]" in written.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -193,13 +193,14 @@ def _after_init(original: Any) -> Callable[..., Any]:
 
 
 def is_stock(module: torch.nn.Module) -> bool:
-    """Say whether Ultralytics fuses a module itself; it knows when (a head's ``fuse`` may remove half of it)."""
+    """Say whether a module is Ultralytics' own."""
     return type(module).__module__.startswith("ultralytics.")
 
 
 def _fuse(original: Any) -> Callable[..., Any]:
     def fuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         if is_grafted(self):
+            # Ultralytics fuses its own modules, and knows when: a head's fuse() may remove half of the head.
             fuse_tree(self.model, leave=is_stock)
         return original(self, *args, **kwargs)
 

@@ -13,6 +13,7 @@ from ultralytics.nn import tasks
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import ArgumentError, Location
 from detgraft.plan.document import SECTIONS
+from detgraft.plan.expression import is_expression
 from detgraft.upstream.expressions import to_yaml
 from detgraft.upstream.lower import pyramid_arguments
 from detgraft.upstream.models import model_file
@@ -51,7 +52,8 @@ class GraftedBackbone:
         section, number = self._site
         row = mapping[section][number]
         row[3] = [*([self.width] if self.width != 1 else []), str(weights.resolve())]
-        name = re.sub(r"[^\w.\-]+", "-", Path(self.model).name.removesuffix(".yaml")).strip("-")
+        text = self.model if is_expression(self.model) else Path(self.model).name  # timm/NAME has a slash, too
+        name = re.sub(r"[^\w.\-]+", "-", text.removesuffix(".yaml")).strip("-")
         path = folder / f"{name}.yaml"
         path.write_text(to_yaml(mapping), "utf-8")
         return path

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from detgraft.upstream import probes
 from detgraft.upstream.capabilities import onnx_export_misses
+from detgraft.upstream.hooks import is_stock
 from detgraft.verify.onnx_session import open_onnx
 from detgraft.verify.parity import BOX_TOLERANCE, SCORE_TOLERANCE, Drift, Form, compare
 from detgraft.verify.result import CheckResult, skipped, verdict
@@ -166,7 +167,7 @@ def _culprit(subject: Subject, kind: str, dynamic: bool) -> str:
         model(subject.pictures(2, subject.small, subject.small))
     for handle in handles:
         handle.remove()
-    ours = [index for index in outputs if not type(stack[index]).__module__.startswith("ultralytics.")]
+    ours = [index for index in outputs if not is_stock(stack[index])]
     for index in dict.fromkeys([*ours, *outputs]):
         found = _layer_alone(subject, stack[index], outputs[index], kind, dynamic)
         if found:

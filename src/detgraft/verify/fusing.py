@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from detgraft.upstream import probes
+from detgraft.upstream.hooks import is_stock
 from detgraft.verify.parity import compare
 from detgraft.verify.result import CheckResult, skipped, verdict
 from detgraft.verify.subject import Subject, form_of
@@ -85,7 +86,7 @@ def _culprit(subject: Subject) -> str:
     for index, layer in enumerate(subject.copy().eval().model):
         for module in layer.modules():
             own = getattr(module, "fuse", None)
-            if own is None or type(module).__module__.startswith("ultralytics."):
+            if own is None or is_stock(module):
                 continue
             try:
                 with torch.no_grad():
