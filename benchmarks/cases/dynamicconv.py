@@ -15,10 +15,13 @@ from detgraft.blocks.dynamic_conv import DynamicConv
 SHAPES = [(8, 64, 80, 1), (8, 64, 80, 2), (8, 128, 40, 1), (8, 128, 40, 2), (8, 256, 20, 1)]
 
 
-def _build(shape: tuple[int, int, int, int], backward: bool) -> Mapping[str, Work]:
+LAYOUTS = {"": torch.contiguous_format, "channels-last ": torch.channels_last}
+
+
+def _build(shape: tuple[int, int, int, int], backward: bool, layout: torch.memory_format) -> Mapping[str, Work]:
     torch.manual_seed(0)
     batch, channels, side, stride = shape
-    x = torch.randn(batch, channels, side, side, requires_grad=True)
+    x = torch.randn(batch, channels, side, side).contiguous(memory_format=layout).requires_grad_()
     ours = DynamicConv(channels, channels, 3, stride)
     plain = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
     with torch.no_grad():
@@ -42,12 +45,13 @@ def _only(work: Work, compared: bool) -> Work:
 def cases() -> list[Case]:
     return [
         Case(
-            f"dynamicconv/{b}x{c}x{side}x{side} stride {s}/{'forward+backward' if backward else 'forward'}",
-            functools.partial(_build, (b, c, side, s), backward),
+            f"dynamicconv/{b}x{c}x{side}x{side} stride {s}/{name}{'forward+backward' if backward else 'forward'}",
+            functools.partial(_build, (b, c, side, s), backward, layout),
             targets={} if c == 256 or backward else {"plain convolution": 1 / 1.2},
             rounds=25,
             seconds=10,
         )
         for b, c, side, s in SHAPES
+        for name, layout in LAYOUTS.items()
         for backward in (False, True)
     ]

@@ -120,7 +120,7 @@ def assert_same_features(module: TimmBackbone, model: nn.Module) -> None:
     for block in module.modules():
         if type(block) is FastConvNeXtBlock:
             block.__class__ = ConvNeXtBlock
-    x = torch.randn(1, 3, 64, 64)
+    x = torch.randn(1, 3, 64, 64).contiguous(memory_format=torch.channels_last)  # as the module itself lays it out
     with torch.no_grad():
         found, expected = module(x), model.forward_intermediates(x, intermediates_only=True)
     assert len(found) == 4

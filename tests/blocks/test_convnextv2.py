@@ -3,11 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from ops_reference import assert_close, read_triple, weights_of, without_gradient
 from timm.layers import LayerNorm2d
 from timm.layers.grn import GlobalResponseNorm
+from torch import nn
 
+from detgraft.blocks.convnext_fast import drawn_once
 from detgraft.blocks.convnextv2 import DIMS, convnextv2, convnextv2_spec
 from detgraft.blocks.timm_backbone import TimmBackbone, pyramid_channels
 from detgraft.errors import ArgumentError, CatalogError
@@ -98,3 +101,28 @@ def test_unknown_size() -> None:
 def test_wrong_width(width: float, words: str) -> None:
     with pytest.raises(ArgumentError, match=rf"convnextv2_atto.*{words}"):
         convnextv2("atto", 3, width)
+
+
+def test_every_weight_is_drawn_once_by_timms_rule() -> None:
+    """The distributions are timm's, constants included; one seed gives one model."""
+    torch.manual_seed(0)
+    ours = convnextv2("pico", 3)
+    torch.manual_seed(0)
+    again = convnextv2("pico", 3).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in ours.state_dict().items())
+    theirs = dict(timm.create_model("convnextv2_pico", features_only=True).named_parameters())
+    found = dict(ours.net.named_parameters())
+    assert found.keys() == theirs.keys()
+    for key, expected in theirs.items():
+        value = found[key]
+        assert (value.shape, value.dtype, value.requires_grad) == (expected.shape, expected.dtype, True)
+        if float(expected.std()) == 0:
+            assert torch.equal(value, expected), key
+        else:  # the smallest holds 3,072 numbers: a deviation that is 10 % off would be 8 standard errors away
+            assert float(value.std()) == pytest.approx(0.02, rel=0.1), key
+            assert abs(float(value.mean())) < 0.002, key
+
+
+def test_a_model_with_other_parameters_is_not_left_undrawn() -> None:
+    with pytest.raises(TypeError, match="BatchNorm2d"):
+        drawn_once(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), torch.device("cpu"))

@@ -12,6 +12,8 @@ Shape suffixes: B batch, C channels, H height, W width, L positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from timm.layers import GlobalResponseNormMlp
 from timm.layers.grn import GlobalResponseNorm
@@ -67,6 +69,40 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
             and None not in (norm.weight, norm.bias, mlp.fc1.bias, mlp.fc2.bias)
             and not any(map(_is_watched, (norm, *mlp.children())))
         )
+
+
+def drawn_once(create: Callable[[], nn.Module], device: torch.device) -> nn.Module:
+    """Build a ConvNeXt V2 whose every weight is drawn once.
+
+    Layers draw their weights when they are made, and the model then draws all of them again by its own rule; for the
+    larger models that is most of the time of building. Here the layers are made without numbers. The rule is the
+    official one (normal with a deviation of 0.02, biases and GRN at zero), the numbers are others than timm's of the
+    same seed.
+
+    Args:
+        create: Makes the model on the default device.
+        device: Where the weights are to lie.
+
+    Raises:
+        TypeError: The model holds parameters of a kind that is not ConvNeXt V2's.
+    """
+    with torch.device("meta"):
+        net = create()
+    net.to_empty(device=device)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+            elif isinstance(module, GlobalResponseNorm):
+                nn.init.zeros_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif module._parameters or module._buffers:
+                raise TypeError(f"{type(module).__name__} is no part of a ConvNeXt V2")
+    return net
 
 
 def _is_exact_gelu(act: nn.Module) -> bool:

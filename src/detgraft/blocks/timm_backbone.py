@@ -3,9 +3,9 @@
 Paper: that of the chosen model; timm names it in the model's own file.
 Source: huggingface/pytorch-image-models (timm), Apache-2.0. Weights: each of timm's published weights has a licence of
 its own (for example CC-BY-NC-4.0 for ConvNeXt V2); nothing is downloaded here.
-Differences from using timm directly: features are chosen by reduction instead of position; outputs are always NCHW;
-batch norms and
-activations keep their own settings when a trainer resets those of plain ones; ConvNeXt V2 blocks run faster on the CPU
+Differences from using timm directly: features are chosen by reduction instead of position; outputs are always
+``(B, C, H, W)``, channels-last in memory on the CPU, where everything runs in that layout; batch norms and activations
+keep their own settings when a trainer resets those of plain ones; ConvNeXt V2 blocks run faster on the CPU
 (`detgraft.blocks.convnext_fast`); a pickle holds the model's name, arguments and tensors, never timm's class paths.
 
 Shape suffixes: B batch, C channels, H height, W width.
@@ -27,10 +27,10 @@ import torch
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
-from detgraft.blocks.convnext_fast import FastConvNeXtBlock
+from detgraft.blocks.convnext_fast import FastConvNeXtBlock, drawn_once
 from detgraft.blocks.fusing import fuse_tree
 from detgraft.errors import ArgumentError, CatalogError, WeightsError, nearest
-from detgraft.kernels.recording import is_recorded
+from detgraft.kernels.layout import in_fast_layout, prefers_channels_last
 
 DEFAULT_REDUCTIONS = (4, 8, 16, 32)
 _OPTIONAL_REDUCTION = 4  # detectors start at 8; many backbones have nothing finer
@@ -144,12 +144,10 @@ class TimmBackbone(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Return the features, finest first."""
-        if self.has_fast_blocks and x_BCHW.device.type == "cpu" and not is_recorded():
-            x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)  # all that follows keeps this layout
-        features: list[Tensor] = list(self.net(x_BCHW))
+        features: list[Tensor] = list(self.net(in_fast_layout(x_BCHW)))
         if self.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return [feature.contiguous() for feature in features]
+        return features if prefers_channels_last(x_BCHW) else [feature.contiguous() for feature in features]
 
     def fuse(self) -> TimmBackbone:
         """Re-parameterise in place whatever timm can; a second call changes nothing."""
@@ -368,7 +366,12 @@ def _raised_in(error: Exception) -> str:
 
 
 def _build_net(name: str, c1: int, arguments: str, plan: _Plan) -> nn.Module:
-    net: nn.Module = _create(name, c1, _options(arguments, plan), plan.out_indices)
+    def create() -> nn.Module:
+        net: nn.Module = _create(name, c1, _options(arguments, plan), plan.out_indices)
+        return net
+
+    device = torch.empty(0).device
+    net = drawn_once(create, device) if name.startswith("convnextv2_") and device.type != "meta" else create()
     for module in net.modules():
         module.__class__ = _OWN_CLASSES.get(type(module), type(module))
     return net

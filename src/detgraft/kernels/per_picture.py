@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from detgraft.kernels.layout import layout_of
 from detgraft.kernels.recording import is_autocast, is_recorded
 
 GROUPED_UP_TO = 300_000
-"""Values of one picture up to which the grouped form is the faster one forward (128x40x40 is, 64x80x80 is not)."""
+"""Values of one picture up to which the grouped form is the faster one forward (128x40x40 is, 64x80x80 is not); its
+pictures have to lie one after the other, so that it is none for channels-last features."""
 
 
 def is_faster_per_picture(x_BCHW: Tensor) -> bool:
@@ -70,7 +72,8 @@ class _PerPicture(torch.autograd.Function):
         batch = x_BCHW.shape[0]
         ctx.save_for_backward(x_BCHW, kernels)
         ctx.geometry, ctx.groups = ([stride] * 2, [padding] * 2, [dilation] * 2, False, [0, 0]), groups
-        if x_BCHW[0].numel() <= GROUPED_UP_TO:
+        layout = layout_of(x_BCHW)
+        if layout is torch.contiguous_format and x_BCHW[0].numel() <= GROUPED_UP_TO:
             x = x_BCHW.reshape(1, -1, *x_BCHW.shape[2:])
             y = F.conv2d(x, kernels, bias, stride, padding, dilation, batch * groups)
             return y.view(batch, -1, *y.shape[2:])
@@ -79,7 +82,7 @@ class _PerPicture(torch.autograd.Function):
         for b, (kernel, bias_C) in enumerate(zip(kernels.chunk(batch), biases, strict=True)):
             y_1CHW = F.conv2d(x_BCHW[b : b + 1], kernel, bias_C, stride, padding, dilation, groups)
             if y_BCHW is None:
-                y_BCHW = y_1CHW.new_empty(batch, *y_1CHW.shape[1:])
+                y_BCHW = torch.empty_like(y_1CHW.expand(batch, -1, -1, -1), memory_format=layout)
             y_BCHW[b : b + 1] = y_1CHW
         assert y_BCHW is not None  # the batch is not empty
         return y_BCHW
@@ -90,7 +93,7 @@ class _PerPicture(torch.autograd.Function):
         x_BCHW, kernels = ctx.saved_tensors
         batch = x_BCHW.shape[0]
         wanted = list(ctx.needs_input_grad[:3])
-        grad_x = torch.empty_like(x_BCHW, memory_format=torch.contiguous_format) if wanted[0] else None
+        grad_x = torch.empty_like(x_BCHW, memory_format=layout_of(x_BCHW)) if wanted[0] else None
         grad_kernels = torch.empty_like(kernels) if wanted[1] else None
         for b, kernel in enumerate(kernels.chunk(batch)):
             here = slice(b, b + 1)

@@ -40,6 +40,7 @@ except ImportError as error:
 
 FUSE_TOLERANCE = 1e-4
 EXPORT_TOLERANCE = 1e-4
+LAYOUT_TOLERANCE = 1e-4
 _TRUSTED = ("torch.", "collections.", "ultralytics.nn.", "detgraft.blocks.", "detgraft.plugins.")
 
 
@@ -92,6 +93,14 @@ class BlockContract:
             before = torch.random.get_rng_state()
             block(x)
             assert torch.equal(before, torch.random.get_rng_state()), f"drawn with training={training}"
+
+    def test_takes_channels_last_features(self) -> None:
+        """The memory layout of the input does not matter: models run channels-last on the CPU (``view`` may fail)."""
+        block, x = self.make().eval(), self.example(2)
+        _assert_close(self.run(block, _channels_last(x)), self.run(block, x), LAYOUT_TOLERANCE, "channels-last input")
+        for value in _tensors(x):
+            value.requires_grad_()
+        _backward(block.train()(_channels_last(x)))
 
     def test_evaluation_changes_nothing(self) -> None:
         """In evaluation mode a forward pass moves no statistics, and its result repeats exactly."""
@@ -303,6 +312,12 @@ def _walk(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for entry in value:
             yield from _walk(entry)
+
+
+def _channels_last(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.contiguous(memory_format=torch.channels_last)
+    return [_channels_last(entry) for entry in value]
 
 
 def _backward(output: Any) -> None:

@@ -11,7 +11,7 @@ at once when Ultralytics is already imported, otherwise right after its import (
 | ``DetectionModel/ClassificationModel.__init__`` | marks grafted models; drops weights files from the stored YAML |
 | ``BaseModel.fuse`` | visits every graft's own ``fuse()`` |
 | ``BaseModel.load`` | lets weights follow layers that a graft has moved |
-| ``BaseModel.forward`` | asks clearly for an image size that the strides divide; tells grafts of a static export |
+| ``BaseModel.forward`` | checks the image size; lays pictures out channels-last on the CPU; tells of a static export |
 | ``Model._smart_load`` | gives grafted models a trainer class that a fresh process can import |
 """
 
@@ -32,7 +32,8 @@ from detgraft.blocks.fusing import fuse_tree
 from detgraft.catalog.plugins import answer_for_missing, load_inherited, watch
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, SizeError, UpstreamError
-from detgraft.kernels.recording import fixed_batch
+from detgraft.kernels.layout import in_fast_layout
+from detgraft.kernels.recording import fixed_batch, is_compiling
 from detgraft.plan.expression import is_expression
 from detgraft.upstream.bounds import refuse_absurd
 from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
@@ -218,8 +219,8 @@ def _load(original: Any) -> Callable[..., Any]:
 
 def _forward(original: Any) -> Callable[..., Any]:
     def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_grafted(self) and isinstance(x, torch.Tensor) and x.ndim == 4 and not _tracing():
-            check_size(tuple(x.shape[-2:]), _largest_stride(self))
+        if is_grafted(self) and not _is_graph():
+            x = _pictures_ready(self, x)
         with fixed_batch() if is_grafted(self) and _exports_static_onnx(self) else contextlib.nullcontext():
             return original(self, x, *args, **kwargs)
 
@@ -234,8 +235,23 @@ def _exports_static_onnx(model: nn.Module) -> bool:
     return exporting and not getattr(head, "dynamic", True)
 
 
-def _tracing() -> bool:
-    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call, attr-defined]
+def _is_graph() -> bool:
+    """Whether a graph is being made, which would keep what is done here, or break at it."""
+    return bool(torch.jit.is_tracing()) or is_compiling()  # type: ignore[no-untyped-call, attr-defined]
+
+
+def _pictures_ready(model: nn.Module, x: Any) -> Any:
+    """Return a grafted model's input, a batch of pictures or a training batch, with the pictures in the fast layout.
+
+    Raises:
+        SizeError: The pictures' size is not a multiple of the model's stride.
+    """
+    if isinstance(x, dict) and isinstance(x.get("img"), torch.Tensor):
+        return {**x, "img": in_fast_layout(x["img"])}
+    if isinstance(x, torch.Tensor) and x.ndim == 4:
+        check_size(tuple(x.shape[-2:]), _largest_stride(model))
+        return in_fast_layout(x)
+    return x
 
 
 def _largest_stride(model: nn.Module) -> int:

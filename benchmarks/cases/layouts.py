@@ -1,0 +1,98 @@
+"""Whole models: the memory layout that detgraft chooses, the one that pictures come in, and ``torch.compile``."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+import torch
+
+from benchmarks.cases.models import training_step, unchecked
+from benchmarks.measure import Case, Work, without_gradients
+from detgraft.upstream.models import build
+
+GRAFTS = ("carafe", "dynamicconv", "c3k2_dynamicconv", "convnextv2_atto", "repvit_m0_9")
+COMPILED = ("carafe", "convnextv2_atto")  # a minute or two for each
+
+
+@contextlib.contextmanager
+def layout_as_given() -> Iterator[None]:
+    """Switch the choice of layout off."""
+    with contextlib.ExitStack() as stack:
+        for module in ("kernels.layout", "blocks.timm_backbone"):
+            stack.enter_context(mock.patch(f"detgraft.{module}.prefers_channels_last", return_value=False))
+        yield
+
+
+def _as_given(call: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        with layout_as_given():
+            return call(*args)
+
+    return run
+
+
+def _training(graft: str) -> Mapping[str, Work]:
+    torch.manual_seed(0)
+    model = build(f"yolo11n+{graft}")
+    other, compiled = copy.deepcopy(model), copy.deepcopy(model)
+    forms = {"ours": training_step(model), "layout as given": _as_given(training_step(other))}
+    if graft in COMPILED:
+        forms["torch.compile"] = training_step(compiled, torch.compile(compiled, dynamic=False))
+    return forms
+
+
+def _inference(graft: str, batch: int, size: int) -> Mapping[str, Work]:
+    torch.manual_seed(0)
+    model: Any = build(f"yolo11n+{graft}").eval()
+    model = model.fuse(verbose=False)
+    image = torch.rand(batch, 3, size, size)
+    forms = {
+        "ours": without_gradients(lambda: [model(image)[0]]),
+        "layout as given": _as_given(without_gradients(lambda: [model(image)[0]])),
+    }
+    if graft in COMPILED and batch == 1:
+        compiled = torch.compile(copy.deepcopy(model), dynamic=False)
+        forms["torch.compile"] = without_gradients(lambda: [compiled(image)[0]])
+    return forms
+
+
+def _stock_training() -> Mapping[str, Work]:
+    """What channels-last would do for the stock model, which detgraft leaves alone."""
+    torch.manual_seed(0)
+    model = build("yolo11n.yaml")
+    given = training_step(copy.deepcopy(model))
+
+    def in_layout(batch: dict[str, Any]) -> Any:
+        return model({**batch, "img": batch["img"].contiguous(memory_format=torch.channels_last)})
+
+    return {"ours": unchecked(training_step(model, in_layout)), "layout as given": unchecked(given)}
+
+
+def cases() -> list[Case]:
+    found = [Case("layouts/yolo11n batch 8 at 320/training step", _stock_training, rounds=7, seconds=30)]
+    for graft in GRAFTS:
+        found += [
+            Case(
+                f"layouts/yolo11n+{graft} batch 8 at 320/training step",
+                functools.partial(_training, graft),
+                tolerance=1e-4,
+                rounds=7,
+                seconds=30,
+            ),
+            *(
+                Case(
+                    f"layouts/yolo11n+{graft} batch {batch} at {size}/inference",
+                    functools.partial(_inference, graft, batch, size),
+                    tolerance=1e-4,
+                    rounds=11,
+                    seconds=20,
+                )
+                for batch, size in ((1, 640), (8, 320))
+            ),
+        ]
+    return found
