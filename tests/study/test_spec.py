@@ -105,6 +105,7 @@ WRONG = [
     ("base: yolo11n", "base: [yolo11n]", 2, "base: expected a text"),
     ("seeds: [3, 1]", "seeds: 3\ninit: transfr", 9, "Did you mean 'transfer'"),
     ("seeds: [3, 1]", "seeds: 3\nweights: a.pt", 9, "belongs to 'init: transfer'"),
+    ("seeds: [3, 1]", "seeds: 3\ninit: transfer\nweights: none", 10, "belongs to 'init: pretrained'"),
     ("seeds: [3, 1]", "seeds: 3\nexecutor: slurm", 9, "expected one of local, ray"),
     ("seeds: [3, 1]", "seeds: 3\naddress: auto", 9, "belongs to 'executor: ray'"),
     ("seeds: [3, 1]", "seeds: 3\nworkers: 0", 9, "workers: expected"),

@@ -185,12 +185,22 @@ def _track(located: Located) -> tuple[str, ...]:
     return tuple(chosen)
 
 
+NO_CHECKPOINT = "none"
+"""``weights: none``: only what grafts ask for themselves is loaded, all else starts from random weights."""
+
+
 def _weights(located: Located, init: str, base_model: str) -> str | None:
     weights = _text(located, "weights", None)
     if init == "scratch":
         if weights is not None:
             raise located.fail("weights: belongs to 'init: transfer' or 'init: pretrained', not to scratch.", "weights")
         return None
+    if weights == NO_CHECKPOINT:
+        if init == "pretrained":
+            return None
+        raise located.fail(
+            "weights: none belongs to 'init: pretrained'; 'init: transfer' needs a checkpoint.", "weights"
+        )
     if weights is not None:
         return str(weights)
     stem = Path(base_model).name

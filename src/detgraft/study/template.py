@@ -40,7 +40,7 @@ train:
 #   transfer     the rows that a graft left alone keep the weights of the base's stock checkpoint
 #   pretrained   the same, and grafted backbones may ask for their own, as in convnextv2_atto(weights=imagenet)
 init: scratch
-# weights: yolo11n.pt      # the checkpoint for transfer and pretrained
+# weights: yolo11n.pt      # the checkpoint for transfer and pretrained; with pretrained also: none
 # transfer_min: 0.0        # least share of tensors that must arrive, or the study refuses to start
 
 # scale adds the next larger stock model, so that "just use a bigger model" is in the table too. Or: none
