@@ -120,11 +120,13 @@ def test_a_mixed_models_stock_layers_compute_the_same(mixed: tuple[Any, Any]) ->
     grafted.load_state_dict(stock.state_dict(), strict=False)
     upsampler = next(i for i, layer in enumerate(grafted.model) if type(layer).__name__ == "CARAFE")
     seen: list[list[Any]] = [[], []]
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    image = image.contiguous(memory_format=torch.channels_last)  # as grafted models lay it out
     for kept, model in zip(seen, (stock, grafted), strict=True):
         for layer in model.model[:upsampler]:
             layer.register_forward_hook(lambda _m, _i, output, kept=kept: kept.append(output))
         with torch.no_grad():
-            model.eval()(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+            model.eval()(image)
     assert len(seen[0]) == upsampler
     for theirs, ours in zip(*seen, strict=True):
         for a, b in zip(*((value if isinstance(value, tuple) else (value,)) for value in (theirs, ours)), strict=True):
