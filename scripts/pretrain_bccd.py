@@ -1,6 +1,6 @@
 """Does pretraining without labels help a detector on BCCD? Scratch against FCMAE at 10, 25 and 100 % of the labels.
 
-    python scripts/pretrain_bccd.py BCCD WORK [--workers 2] [--epochs 300]
+    python scripts/pretrain_bccd.py BCCD WORK [--seeds 4] [--workers 2] [--epochs 100]
 
 BCCD is a folder with the data set (``../shared/data/bccd``); nothing is written there. In WORK: the three label subsets
 (the smaller ones are parts of the larger ones; val and test are whole), one pretrained backbone (from all training
@@ -31,7 +31,7 @@ base: yolo11n+{backbone}(width={width})
 variants:
   - name: pretrained
     model: yolo11n+{backbone}(width={width},weights='{weights}')
-seeds: 6
+seeds: {seeds}
 train:
   epochs: {epochs}
   imgsz: {imgsz}
@@ -72,7 +72,8 @@ def main() -> int:
     parser.add_argument("bccd", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--workers", type=int, default=2, help="runs at once")
-    parser.add_argument("--epochs", type=int, default=300, help="of the pretraining")
+    parser.add_argument("--epochs", type=int, default=100, help="of the pretraining")
+    parser.add_argument("--seeds", type=int, default=4)
     args = parser.parse_args()
     source, work = args.bccd.resolve(), args.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def main() -> int:
         file = work / f"study-{percent}.yaml"
         text = STUDY.format(
             percent=percent, data=yaml, backbone=BACKBONE, width=WIDTH, weights=found.weights, epochs=EPOCHS[percent],
-            imgsz=IMGSZ, workers=args.workers, out=work / f"out-{percent}",
+            imgsz=IMGSZ, seeds=args.seeds, workers=args.workers, out=work / f"out-{percent}",
         )  # fmt: skip
         if not file.is_file() or file.read_text("utf-8") != text:
             file.write_text(text, "utf-8")
