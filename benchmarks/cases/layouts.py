@@ -74,23 +74,23 @@ def _stock_training() -> Mapping[str, Work]:
 
 
 def cases() -> list[Case]:
-    found = [Case("layouts/yolo11n batch 8 at 320/training step", _stock_training, rounds=7, seconds=30)]
+    found = [Case("layouts/yolo11n batch 8 at 320/training step", _stock_training, rounds=5, seconds=12)]
     for graft in GRAFTS:
         found += [
             Case(
                 f"layouts/yolo11n+{graft} batch 8 at 320/training step",
                 functools.partial(_training, graft),
                 tolerance=1e-4,
-                rounds=7,
-                seconds=30,
+                rounds=5,
+                seconds=12,
             ),
             *(
                 Case(
                     f"layouts/yolo11n+{graft} batch {batch} at {size}/inference",
                     functools.partial(_inference, graft, batch, size),
                     tolerance=1e-4,
-                    rounds=11,
-                    seconds=20,
+                    rounds=7,
+                    seconds=8,
                 )
                 for batch, size in ((1, 640), (8, 320))
             ),

@@ -125,4 +125,4 @@ def test_every_weight_is_drawn_once_by_timms_rule() -> None:
 
 def test_a_model_with_other_parameters_is_not_left_undrawn() -> None:
     with pytest.raises(TypeError, match="BatchNorm2d"):
-        drawn_once(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), torch.device("cpu"))
+        drawn_once(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))

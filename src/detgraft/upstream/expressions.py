@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import parse_expression
 from detgraft.upstream.capabilities import stock_module, stock_yamls
 from detgraft.upstream.load import load_yaml
-from detgraft.upstream.parse import plan_of
+from detgraft.upstream.parse import names_grafts, plan_of
 from detgraft.upstream.portable import without_files
 from detgraft.upstream.quiet import quiet
 from detgraft.upstream.resolve import locate, zoo_yamls
@@ -79,8 +80,22 @@ def stock_parameters(name: str) -> tuple[str, ...]:
 
 
 def _strides(mapping: dict[str, Any], source: str) -> dict[int, int]:
-    """Find the stride of every layer of the base by running it on the meta device, which computes shapes only."""
+    """Find the stride of every layer of the base by running it on the meta device, which computes shapes only.
+
+    Of a base without grafts once in a process: a third of a second. A graft's meaning may change with its plug-in.
+    """
     base = without_files(copy.deepcopy(mapping))
+    if names_grafts(base):
+        return _find_strides(base, source)
+    return dict(_strides_once(json.dumps(base, default=str), source))
+
+
+@functools.lru_cache(maxsize=64)
+def _strides_once(mapping: str, source: str) -> dict[int, int]:
+    return _find_strides(json.loads(mapping), source)
+
+
+def _find_strides(base: dict[str, Any], source: str) -> dict[int, int]:
     channels = int(base.get("channels") or base.get("ch") or 3)
     try:
         # Quiet: the stock parser's warning about an assumed scale would appear once for the base and once for real.

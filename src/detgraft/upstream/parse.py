@@ -7,7 +7,6 @@ The parser's own code runs with its own names, of which a few are bound to stand
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 import types
 from collections.abc import Iterable, Iterator
@@ -18,9 +17,10 @@ from ultralytics.nn import tasks
 
 from detgraft.errors import DetgraftError, Location, PlanError, UpstreamError
 from detgraft.plan.activation import check_activation
-from detgraft.plan.document import Document, read_document
+from detgraft.plan.document import Document
 from detgraft.plan.rows import Plan, Row, document_of, make_plan
 from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
+from detgraft.upstream.load import read_once
 from detgraft.upstream.lower import CARRIER, Lowered, check_name, is_graft, is_pyramid, lower
 from detgraft.upstream.resolve import locate
 from detgraft.upstream.standins import RowKey, make_blank, make_stand_in
@@ -66,15 +66,8 @@ def _document_of(mapping: dict[str, Any]) -> Document:
     path = locate(source)
     if path is not None:
         with contextlib.suppress(PlanError, OSError):  # the file may have changed since; its lines are a courtesy only
-            state = path.stat()
-            lines = _read_once(str(path), source, state.st_mtime_ns, state.st_size)
+            lines = read_once(path, source)
     return document_of(mapping, source, lines)
-
-
-@functools.lru_cache(maxsize=64)
-def _read_once(path: str, source: str, _modified: int, _size: int) -> Document:
-    """Read a YAML for its line numbers; one build asks several times, and parsing takes a tenth of it."""
-    return read_document(path, source)
 
 
 def parse_grafted(original: Any, mapping: dict[str, Any], ch: int, verbose: bool) -> tuple[nn.Sequential, list[int]]:
