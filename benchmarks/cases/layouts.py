@@ -16,7 +16,7 @@ from benchmarks.measure import Case, Work, without_gradients
 from detgraft.upstream.models import build
 
 GRAFTS = ("carafe", "dynamicconv", "c3k2_dynamicconv", "convnextv2_atto", "repvit_m0_9")
-COMPILED = ("carafe", "convnextv2_atto")  # a minute or two for each
+COMPILED = ("carafe", "convnextv2_atto")  # a minute or two for each form
 
 
 @contextlib.contextmanager

@@ -277,7 +277,7 @@ def _checked_plan(name: str, c1: int, arguments: str, reductions: tuple[int, ...
     return plan
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256, typed=True)  # True is no number of channels, though it equals 1
 def _plan(name: str, c1: int, arguments: str, reductions: tuple[int, ...]) -> _Plan:
     if isinstance(c1, bool) or not isinstance(c1, int) or c1 < 1:
         raise ArgumentError(f"timm/{name}: the input channels must be a whole number of at least 1, found {c1!r}")
