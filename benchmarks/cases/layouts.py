@@ -39,11 +39,8 @@ def _as_given(call: Callable[..., Any]) -> Callable[..., Any]:
 def _training(graft: str) -> Mapping[str, Work]:
     torch.manual_seed(0)
     model = build(f"yolo11n+{graft}")
-    other, compiled = copy.deepcopy(model), copy.deepcopy(model)
-    forms = {"ours": training_step(model), "layout as given": _as_given(training_step(other))}
-    if graft in COMPILED:
-        forms["torch.compile"] = training_step(compiled, torch.compile(compiled, dynamic=False))
-    return forms
+    other = copy.deepcopy(model)
+    return {"ours": training_step(model), "layout as given": _as_given(training_step(other))}
 
 
 def _inference(graft: str, batch: int, size: int) -> Mapping[str, Work]:
@@ -51,14 +48,28 @@ def _inference(graft: str, batch: int, size: int) -> Mapping[str, Work]:
     model: Any = build(f"yolo11n+{graft}").eval()
     model = model.fuse(verbose=False)
     image = torch.rand(batch, 3, size, size)
-    forms = {
+    return {
         "ours": without_gradients(lambda: [model(image)[0]]),
         "layout as given": _as_given(without_gradients(lambda: [model(image)[0]])),
     }
-    if graft in COMPILED and batch == 1:
-        compiled = torch.compile(copy.deepcopy(model), dynamic=False)
-        forms["torch.compile"] = without_gradients(lambda: [compiled(image)[0]])
-    return forms
+
+
+def _compiled(graft: str, train: bool) -> Mapping[str, Work]:
+    """A case of its own: switching the choice of layout would make ``torch.compile`` begin anew in every round."""
+    torch.manual_seed(0)
+    model: Any = build(f"yolo11n+{graft}")
+    if train:
+        other = copy.deepcopy(model)
+        return {
+            "ours": training_step(model),
+            "torch.compile": training_step(other, torch.compile(other, dynamic=False)),
+        }
+    model = model.eval().fuse(verbose=False)
+    compiled, image = torch.compile(copy.deepcopy(model), dynamic=False), torch.rand(1, 3, 640, 640)
+    return {
+        "ours": without_gradients(lambda: [model(image)[0]]),
+        "torch.compile": without_gradients(lambda: [compiled(image)[0]]),
+    }
 
 
 def _stock_training() -> Mapping[str, Work]:
@@ -95,4 +106,10 @@ def cases() -> list[Case]:
                 for batch, size in ((1, 640), (8, 320))
             ),
         ]
+    for graft in COMPILED:
+        for what, train in (("batch 1 at 640/inference", False), ("batch 8 at 320/training step", True)):
+            build_forms = functools.partial(_compiled, graft, train)
+            found.append(
+                Case(f"layouts/compiled yolo11n+{graft} {what}", build_forms, tolerance=1e-4, rounds=7, seconds=10)
+            )
     return found
