@@ -156,11 +156,6 @@ class TimmBackbone(nn.Module):
             self.fused = True
         return self
 
-    @property
-    def has_fast_blocks(self) -> bool:
-        """Whether the model holds blocks that work channels-last."""
-        return any(isinstance(module, FastConvNeXtBlock) for module in self.net.modules())
-
     def extra_repr(self) -> str:
         """Name the model, its channels and its reductions."""
         return f"{self.name!r}, channels={self.channels}, reductions={self.reductions}"

@@ -39,17 +39,15 @@ def is_traced() -> bool:
     return is_exporting is not None and bool(is_exporting())
 
 
-def is_compiling() -> bool:
-    """Say whether ``torch.compile`` is reading the running code."""
-    asked = getattr(torch.compiler, "is_compiling", None)  # absent before torch 2.3
-    return asked is not None and bool(asked())
+def is_graph() -> bool:
+    """Say whether a graph is being made, by a recorder or by ``torch.compile``."""
+    is_compiling = getattr(torch.compiler, "is_compiling", None)  # absent before torch 2.3
+    return is_traced() or (is_compiling is not None and bool(is_compiling()))
 
 
 def is_recorded() -> bool:
     """Say whether anything watches single operators: a recorder, ``torch.compile``, a counter, fake or meta tensors."""
-    if is_traced() or is_compiling():
-        return True
-    return _python_dispatch._get_current_dispatch_mode() is not None
+    return is_graph() or _python_dispatch._get_current_dispatch_mode() is not None
 
 
 def is_autocast() -> bool:

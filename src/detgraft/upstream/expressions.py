@@ -85,29 +85,29 @@ def _strides(mapping: dict[str, Any], source: str) -> dict[int, int]:
     Of a base without grafts once in a process: a third of a second. A graft's meaning may change with its plug-in.
     """
     base = without_files(copy.deepcopy(mapping))
-    if names_grafts(base):
-        return _find_strides(base, source)
-    return dict(_strides_once(json.dumps(base, default=str), source))
-
-
-@functools.lru_cache(maxsize=64)
-def _strides_once(mapping: str, source: str) -> dict[int, int]:
-    return _find_strides(json.loads(mapping), source)
-
-
-def _find_strides(base: dict[str, Any], source: str) -> dict[int, int]:
-    channels = int(base.get("channels") or base.get("ch") or 3)
     try:
-        # Quiet: the stock parser's warning about an assumed scale would appear once for the base and once for real.
-        with torch.device("meta"), quiet():
-            layers, _ = tasks.parse_model(base, channels, verbose=False)
-            return _run(layers, torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))
+        if names_grafts(base):
+            return _find_strides(base)
+        return dict(_strides_once(json.dumps(base, default=str)))
     except DetgraftError:
         raise
     except Exception as error:
         raise PlanError(
             f"the strides of the base model's layers cannot be found: {type(error).__name__}: {error}", Location(source)
         ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _strides_once(mapping: str) -> dict[int, int]:
+    return _find_strides(json.loads(mapping))
+
+
+def _find_strides(base: dict[str, Any]) -> dict[int, int]:
+    channels = int(base.get("channels") or base.get("ch") or 3)
+    # Quiet: the stock parser's warning about an assumed scale would appear once for the base and once for real.
+    with torch.device("meta"), quiet():
+        layers, _ = tasks.parse_model(base, channels, verbose=False)
+        return _run(layers, torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))
 
 
 def _run(layers: nn.Sequential, image: Tensor) -> dict[int, int]:

@@ -33,7 +33,7 @@ from detgraft.catalog.plugins import answer_for_missing, load_inherited, watch
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, SizeError, UpstreamError
 from detgraft.kernels.layout import in_fast_layout
-from detgraft.kernels.recording import fixed_batch, is_compiling
+from detgraft.kernels.recording import fixed_batch, is_graph
 from detgraft.plan.expression import is_expression
 from detgraft.upstream.bounds import refuse_absurd
 from detgraft.upstream.capabilities import ULTRALYTICS_VERSION, stock_module
@@ -219,7 +219,7 @@ def _load(original: Any) -> Callable[..., Any]:
 
 def _forward(original: Any) -> Callable[..., Any]:
     def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_grafted(self) and not _is_graph():
+        if is_grafted(self) and not is_graph():  # a graph would keep what is done here, or break at it
             x = _pictures_ready(self, x)
         with fixed_batch() if is_grafted(self) and _exports_static_onnx(self) else contextlib.nullcontext():
             return original(self, x, *args, **kwargs)
@@ -233,11 +233,6 @@ def _exports_static_onnx(model: nn.Module) -> bool:
     head = layers[-1] if isinstance(layers, nn.Sequential) else None
     exporting = bool(getattr(head, "export", False)) and getattr(head, "format", None) == "onnx"
     return exporting and not getattr(head, "dynamic", True)
-
-
-def _is_graph() -> bool:
-    """Whether a graph is being made, which would keep what is done here, or break at it."""
-    return bool(torch.jit.is_tracing()) or is_compiling()  # type: ignore[no-untyped-call, attr-defined]
 
 
 def _pictures_ready(model: nn.Module, x: Any) -> Any:
