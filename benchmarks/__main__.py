@@ -5,6 +5,7 @@
     python -m benchmarks --only carafe/4x128               the cases whose name begins so
     python -m benchmarks --threads 1 --clock cpu           processor time, for a machine that others use too
     python -m benchmarks --write                           also put the figures into benchmarks/RESULTS.md
+    python -m benchmarks --only cuda --write               what a GPU is needed for; left out where there is none
     python -m benchmarks --readme README.md wall-2         copy the rows with a target from there; measures nothing
 
 Run from the repository's root. `fcmae.py` and `study_simulation.py` in this folder are scripts of their own.
@@ -56,6 +57,8 @@ def main() -> int:
     if not names:
         parser.error(f"no benchmark is called {args.only!r}; there are {', '.join(report.ORDER)}")
     clock = time.perf_counter if args.clock == "wall" else time.process_time
+    if "cuda" in wanted and not torch.cuda.is_available():
+        parser.error("the benchmark cuda needs a CUDA device; PyTorch sees none")
     outcomes: list[Outcome] = []
     for case in all_cases(names):
         if wanted and not any(case.name.startswith(word) for word in wanted):

@@ -7,6 +7,7 @@ figure is the median over the rounds of rival / ours, with the quartiles beside 
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import statistics
@@ -35,6 +36,7 @@ class Case:
         rounds: How many turns.
         seconds: No further round starts after this long.
         memory_target: For a rival, the largest acceptable ours / rival of peak memory; measured when any is given.
+        device: Where the work runs, ``cpu`` or ``cuda``.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Case:
     rounds: int = 15
     seconds: float = 20.0
     memory_target: Mapping[str, float] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Outcome:
     ours_mb: float | None = None
     rival_mb: float | None = None
     memory_target: float | None = None
+    device: str = "cpu"
 
 
 def run(case: Case, clock: Callable[[], float]) -> list[Outcome]:
@@ -80,6 +84,8 @@ def run(case: Case, clock: Callable[[], float]) -> list[Outcome]:
         for name in list(forms) if turn % 2 else reversed(list(forms)):
             start = clock()
             forms[name]()
+            if case.device == "cuda":
+                torch.cuda.synchronize()
             times[name].append(clock() - start)
     found = []
     for rival in rivals:
@@ -89,13 +95,15 @@ def run(case: Case, clock: Callable[[], float]) -> list[Outcome]:
             Outcome(
                 case.name, rival, statistics.median(ratios), low, high,
                 1e3 * statistics.median(times[ours]), 1e3 * statistics.median(times[rival]), len(ratios),
-                differences.get(rival), case.targets.get(rival),
+                differences.get(rival), case.targets.get(rival), device=case.device,
             )
         )  # fmt: skip
+    if case.memory_target and case.device == "cuda":
+        _compare_memory(case, found, ours, {name: allocator_peak(work) for name, work in forms.items()}.__getitem__)
     del forms
     gc.collect()
-    if case.memory_target:
-        _weigh(case, ours, found)
+    if case.memory_target and case.device == "cpu":
+        _compare_memory(case, found, ours, functools.partial(child_peak, case.name))
     return found
 
 
@@ -124,12 +132,23 @@ def largest_difference(a: Iterable[Tensor], b: Iterable[Tensor]) -> float:
     )
 
 
-def _weigh(case: Case, ours: str, found: list[Outcome]) -> None:
-    mine = child_peak(case.name, ours)
+def _compare_memory(case: Case, found: list[Outcome], ours: str, peak: Callable[[str], float]) -> None:
+    mine = peak(ours)
     for outcome in found:
-        theirs = child_peak(case.name, outcome.rival)
+        theirs = peak(outcome.rival)
         outcome.ours_mb, outcome.rival_mb, outcome.memory_ratio = mine, theirs, mine / max(theirs, 1e-9)
         outcome.memory_target = case.memory_target.get(outcome.rival)
+
+
+def allocator_peak(work: Work) -> float:
+    """Return by how many MB one call raises the peak of PyTorch's CUDA allocator; needs no process of its own."""
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    work()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def child_peak(case: str, form: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.measure import Outcome
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ORDER = ("carafe", "convnextv2", "dynamicconv", "repvit", "onnx", "models", "layouts")
+ORDER = ("carafe", "convnextv2", "dynamicconv", "repvit", "onnx", "models", "layouts", "cuda")
 HEAD = (
     "| work | rival | rival / ours (quartiles) | target | ours | rival | difference | peak memory ours / rival |\n"
     "|---|---|---:|---:|---:|---:|---:|---:|\n"
@@ -40,8 +40,13 @@ def missed(outcome: Outcome) -> bool:
 
 
 def write(outcomes: Sequence[Outcome], about: Mapping[str, object]) -> None:
-    """Put the outcomes into the table of this clock and number of threads; rows of other cases stay."""
-    marker = f"{about['clock']}-{about['threads']}"
+    """Put the outcomes into the table of this clock and number of threads, or of CUDA; rows of other cases stay."""
+    for device in sorted({outcome.device for outcome in outcomes}):
+        marker = device if device == "cuda" else f"{about['clock']}-{about['threads']}"
+        _write_table(marker, [outcome for outcome in outcomes if outcome.device == device], about)
+
+
+def _write_table(marker: str, outcomes: Sequence[Outcome], about: Mapping[str, object]) -> None:
     text = RESULTS.read_text(encoding="utf-8")
     found = _section(marker).search(text)
     if found is None:

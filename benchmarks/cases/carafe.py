@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,34 +16,36 @@ from detgraft.kernels.carafe import carafe, plain_carafe
 SHAPES = [(4, 128, 40, 40), (8, 256, 40, 40)]
 
 
-def _forms() -> dict[str, Callable[[Tensor, Tensor, int, int], Tensor]]:
-    forms = {"ours": carafe, "unfold": unfolded_carafe, "gathered": plain_carafe}
+def _operators() -> dict[str, Callable[[Tensor, Tensor, int, int], Tensor]]:
+    found = {"ours": carafe, "unfold": unfolded_carafe, "gathered": plain_carafe}
     try:
         mmcv = importlib.import_module("mmcv.ops.carafe")
     except ImportError:
-        return forms
-    return {**forms, "mmcv": lambda x, mask, k, s: mmcv.carafe(x, mask, k, 1, s)}
+        return found
+    return {**found, "mmcv": lambda x, mask, k, s: mmcv.carafe(x, mask, k, 1, s)}
 
 
-def _build(shape: tuple[int, int, int, int], backward: bool) -> Mapping[str, Work]:
+def forms(
+    shape: Sequence[int], backward: bool, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Mapping[str, Work]:
     torch.manual_seed(0)
     batch, channels, height, width = shape
-    x = torch.randn(shape, requires_grad=True)
-    mask = torch.softmax(torch.randn(batch, 25, 2 * height, 2 * width), 1).requires_grad_()
-    cotangent = torch.randn(batch, channels, 2 * height, 2 * width)
+    x = torch.randn(*shape, device=device, dtype=dtype, requires_grad=True)
+    mask = torch.softmax(torch.randn(batch, 25, 2 * height, 2 * width, device=device), 1).to(dtype).requires_grad_()
+    cotangent = torch.randn(batch, channels, 2 * height, 2 * width, device=device, dtype=dtype)
 
     def work(form: Callable[[Tensor, Tensor, int, int], Tensor]) -> Work:
         call = lambda: [form(x, mask, 5, 2)]  # noqa: E731
         return training_step(call, [x, mask], [cotangent]) if backward else without_gradients(call)
 
-    return {name: work(form) for name, form in _forms().items()}
+    return {name: work(form) for name, form in _operators().items()}
 
 
 def cases() -> list[Case]:
     return [
         Case(
             f"carafe/{'x'.join(map(str, shape))}/{'forward+backward' if backward else 'forward'}",
-            functools.partial(_build, shape, backward),
+            functools.partial(forms, shape, backward),
             targets={"unfold": 5.0 if backward else 8.0},
             memory_target={"unfold": 1 / 8} if backward else {},
             rounds=7,

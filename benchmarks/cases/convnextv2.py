@@ -18,9 +18,9 @@ from detgraft.blocks.convnextv2 import convnextv2
 SIZES = [("atto", 8), ("tiny", 4)]
 
 
-def _build(size: str, batch: int, training: bool) -> Mapping[str, Work]:
+def forms(size: str, batch: int, training: bool, pixels: int = 320, device: str = "cpu") -> Mapping[str, Work]:
     torch.manual_seed(0)
-    ours = convnextv2(size, 3)
+    ours = convnextv2(size, 3).to(device)
     for name, parameter in ours.named_parameters():
         if "grn" in name:
             nn.init.normal_(parameter, std=0.5)  # both start at 0, where the response norm does nothing
@@ -29,8 +29,8 @@ def _build(size: str, batch: int, training: bool) -> Mapping[str, Work]:
     for module in plain.modules():
         if type(module) is FastConvNeXtBlock:
             module.__class__ = ConvNeXtBlock
-    forms = {"ours": ours, "tutorial": PermutedConvNeXtV2(copy.deepcopy(plain)), "timm": plain}
-    image = torch.randn(batch, 3, 320, 320)
+    found = {"ours": ours, "tutorial": PermutedConvNeXtV2(copy.deepcopy(plain)), "timm": plain}
+    image = torch.randn(batch, 3, pixels, pixels, device=device)
     with torch.no_grad():
         cotangents = [torch.randn_like(feature) for feature in ours(image)]
 
@@ -39,14 +39,14 @@ def _build(size: str, batch: int, training: bool) -> Mapping[str, Work]:
             return without_gradients(lambda: form(image))
         return training_step(lambda: form(image), list(form.parameters()), cotangents)
 
-    return {name: work(form) for name, form in forms.items()}
+    return {name: work(form) for name, form in found.items()}
 
 
 def cases() -> list[Case]:
     return [
         Case(
             f"convnextv2/{size} batch {batch} at 320/{'training step' if training else 'forward'}",
-            functools.partial(_build, size, batch, training),
+            functools.partial(forms, size, batch, training),
             targets={"tutorial": 1.4 if training else 1.5, "timm": 1.15},
             tolerance=1e-4 if training else 1e-5,  # gradients sum over all positions of all pictures
             rounds=9,

@@ -26,18 +26,21 @@ class UnfoldedCARAFE(CARAFE):
         return unfolded_carafe(x_BCHW, self.mask(x_BCHW), self.k_up, self.scale)
 
 
-def training_step(model: Any, run: Callable[..., Any] | None = None) -> Callable[[], list[torch.Tensor]]:
-    """Return one step on 8 pictures of 320 pixels; ``run`` is what is called in the model's place."""
-    run = run or model
+def training_step(
+    model: Any, run: Callable[..., Any] | None = None, pictures: int = 8, size: int = 320
+) -> Callable[[], list[torch.Tensor]]:
+    """Return one step on the model's device; ``run`` is what is called in the model's place."""
+    run = model if run is None else run
     torch.manual_seed(0)
     model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=True, epochs=1)
-    boxes = 64
+    boxes = 8 * pictures
     batch = {
-        "img": torch.rand(8, 3, 320, 320),
+        "img": torch.rand(pictures, 3, size, size),
         "batch_idx": torch.arange(boxes) // 8,  # sorted, as Ultralytics collates
         "cls": torch.randint(0, 80, (boxes, 1)).float(),
         "bboxes": torch.rand(boxes, 4) * 0.3 + 0.3,
     }
+    batch = {key: value.to(next(model.parameters()).device) for key, value in batch.items()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # the weights stay, so that every step is the same work
     model.train()
 

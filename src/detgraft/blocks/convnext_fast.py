@@ -1,21 +1,25 @@
-"""timm's ConvNeXt V2 block with a faster forward on the CPU; parameters, names and results are timm's.
+"""timm's ConvNeXt V2 block with a faster forward; parameters, names and results are timm's.
 
 Paper: ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders (arXiv 2301.00808).
 Source: huggingface/pytorch-image-models ``timm/models/convnext.py`` (Apache-2.0), whose module is subclassed; the fast
-forward is own code from the formulas (`detgraft.kernels.convnext`). No weights.
-Differences: the sums run in another order, within float32's rounding. Everything that the fast form does not cover is
-timm's own forward: CUDA, reduced precision, tracing and export, ``torch.compile``, counted, hooked or replaced layers,
-layer scale, active stochastic depth, another activation.
+forwards are own code from the formulas: one for the CPU in full precision (`detgraft.kernels.convnext`), one for CUDA
+in any precision (`detgraft.kernels.response_triton`), which is used where the environment says
+``DETGRAFT_TRITON_CONVNEXT=1``: its gain has not been measured on a GPU yet. No weights.
+Differences: the sums run in another order, within float32's rounding. Everything that the fast forms do not cover is
+timm's own forward: reduced precision on the CPU, tracing and export, ``torch.compile``, counted, hooked or replaced
+layers, layer scale, active stochastic depth, another activation.
 
 Shape suffixes: B batch, C channels, H height, W width, L positions.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.layers import GlobalResponseNormMlp
 from timm.layers.grn import GlobalResponseNorm
 from timm.models.convnext import ConvNeXtBlock
@@ -25,17 +29,24 @@ from torch.overrides import TorchFunctionMode
 from detgraft.kernels.convnext import response_mlp
 from detgraft.kernels.recording import is_autocast, is_recorded
 
+try:
+    from detgraft.kernels.response_triton import gelu_response
+except ImportError:  # Triton comes with PyTorch for CUDA on Linux only
+    gelu_response = None  # type: ignore[assignment]
+
 
 class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
     """timm's ``ConvNeXtBlock``; never built, an existing block is given this class."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to the same shape; channels-last in memory where the fast form runs."""
+        """Map ``(B, C, H, W)`` to the same shape; channels-last in memory where a fast form runs."""
         if not self.is_covered(x_BCHW):
             y: Tensor = super().forward(x_BCHW)
             return y
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-        batch, channels, height, width = x_BCHW.shape
+        return self._on_cpu(x_BCHW) if x_BCHW.device.type == "cpu" else self._with_triton(x_BCHW)
+
+    def _on_cpu(self, x_BCHW: Tensor) -> Tensor:
         spatial_BCHW = self.conv_dw(x_BCHW).contiguous(memory_format=torch.channels_last)
         mlp = self.mlp
         y_BLC = response_mlp(
@@ -46,15 +57,27 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
             (mlp.grn.weight, mlp.grn.bias, mlp.grn.eps),
             (mlp.fc2.weight.flatten(1), mlp.fc2.bias),
         )
-        return y_BLC.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return _pictures(y_BLC, x_BCHW)
+
+    def _with_triton(self, x_BCHW: Tensor) -> Tensor:
+        """PyTorch's convolution, norm and products, whose precision autocast chooses, around the fused middle."""
+        mlp, norm = self.mlp, self.norm
+        x_BLC = _positions(self.conv_dw(x_BCHW))
+        normed_BLC = F.layer_norm(x_BLC, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+        hidden_BLD = F.linear(normed_BLC, mlp.fc1.weight.flatten(1), mlp.fc1.bias)
+        hidden_BLD = gelu_response(hidden_BLD, mlp.grn.weight, mlp.grn.bias, mlp.grn.eps)
+        y_BLC = F.linear(hidden_BLD, mlp.fc2.weight.flatten(1), mlp.fc2.bias)
+        return x_BCHW + _pictures(y_BLC, x_BCHW)
 
     def is_covered(self, x_BCHW: Tensor) -> bool:
-        """Say whether the fast form computes what timm's forward would."""
-        if is_recorded() or x_BCHW.device.type != "cpu" or is_autocast():
+        """Say whether a fast form computes here what timm's forward would."""
+        if is_recorded() or x_BCHW.numel() == 0:
             return False
-        if x_BCHW.dtype not in (torch.float32, torch.float64) or self.conv_dw.weight.dtype != x_BCHW.dtype:
-            return False
-        if x_BCHW.numel() == 0:
+        if x_BCHW.device.type == "cpu":
+            is_full = x_BCHW.dtype in (torch.float32, torch.float64) and self.conv_dw.weight.dtype == x_BCHW.dtype
+            if is_autocast() or not is_full:
+                return False
+        elif not x_BCHW.is_cuda or gelu_response is None or os.environ.get("DETGRAFT_TRITON_CONVNEXT") != "1":
             return False
         mlp, norm = self.mlp, self.norm
         if type(mlp) is not GlobalResponseNormMlp or type(mlp.grn) is not GlobalResponseNorm:
@@ -132,3 +155,9 @@ def _is_watched(module: nn.Module) -> bool:
 def _positions(x_BCHW: Tensor) -> Tensor:
     """View channels-last features as ``(B, L, C)``."""
     return x_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _pictures(y_BLC: Tensor, x_BCHW: Tensor) -> Tensor:
+    """View positions as channels-last features of the shape of ``x_BCHW``."""
+    batch, channels, height, width = x_BCHW.shape
+    return y_BLC.view(batch, height, width, channels).permute(0, 3, 1, 2)

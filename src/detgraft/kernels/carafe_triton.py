@@ -3,8 +3,10 @@
 Paper: CARAFE: Content-Aware ReAssembly of FEatures (arXiv 1905.02188).
 Source: the formula; mmcv's CUDA kernel (Apache-2.0) computes the same. Own code.
 
-Each program takes a run of input pixels and, for the sum and the features' gradient, a block of channels. What a
-neighbourhood shares is read from the cache, so that features, kernels and result cross the memory bus about once. Every
+Each program takes a run of input pixels and, for the sum and the features' gradient, a block of channels; the blocks
+of one run follow each other, so that they find its kernels in the cache. What a neighbourhood shares is read from there
+too: features, kernels and result cross the memory bus about once. The tiles are sized so that nothing spills out of the
+registers (checked for compute capability 9.0 by compiling, which needs no GPU: ``tests/kernels/test_triton.py``). Every
 result is gathered by one program: no atomic additions, and the same bits on every run. Sums are kept in float32
 (float64 for double inputs). Any strides are taken as they are, channels-last included.
 
@@ -22,8 +24,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-PIXELS = 16
-CHANNELS = 64
+PIXELS = 16  # in half precision one sector of 32 bytes
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -38,13 +39,13 @@ def _outputs(p, inside, height, width, stride_row, stride_col, S: tl.constexpr, 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _forward_kernel(  # type: ignore[no-untyped-def]
-    x, mask, y, groups, channels, height, width,
+    x, mask, y, groups, channels, blocks, height, width,
     xb, xc, xh, xw, mb, mc, mh, mw, yb, yc, yh, yw,
     K: tl.constexpr, S: tl.constexpr, OB: tl.constexpr, PB: tl.constexpr, CB: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    picture, group = (tl.program_id(2) // groups).to(tl.int64), tl.program_id(2) % groups
-    p = tl.program_id(0) * PB + tl.arange(0, PB)
-    c = tl.program_id(1) * CB + tl.arange(0, CB)
+    picture, group = (tl.program_id(1) // groups).to(tl.int64), tl.program_id(1) % groups
+    p = tl.program_id(0) // blocks * PB + tl.arange(0, PB)
+    c = tl.program_id(0) % blocks * CB + tl.arange(0, CB)
     inside, known = p < height * width, c < channels
     x += picture * xb + (group * channels + c)[None, :] * xc
     mask += picture * mb + group * K * K * mc
@@ -65,13 +66,13 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _grad_x_kernel(  # type: ignore[no-untyped-def]
-    grad_y, mask, grad_x, groups, channels, height, width,
+    grad_y, mask, grad_x, groups, channels, blocks, height, width,
     yb, yc, yh, yw, mb, mc, mh, mw, xb, xc, xh, xw,
     K: tl.constexpr, S: tl.constexpr, OB: tl.constexpr, PB: tl.constexpr, CB: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    picture, group = (tl.program_id(2) // groups).to(tl.int64), tl.program_id(2) % groups
-    p = tl.program_id(0) * PB + tl.arange(0, PB)
-    c = tl.program_id(1) * CB + tl.arange(0, CB)
+    picture, group = (tl.program_id(1) // groups).to(tl.int64), tl.program_id(1) % groups
+    p = tl.program_id(0) // blocks * PB + tl.arange(0, PB)
+    c = tl.program_id(0) % blocks * CB + tl.arange(0, CB)
     inside, known = p < height * width, c < channels
     grad_y += picture * yb + ((group * channels + c) * yc)[None, None, :]
     mask += picture * mb + group * K * K * mc
@@ -92,31 +93,36 @@ def _grad_x_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _grad_mask_kernel(  # type: ignore[no-untyped-def]
-    grad_y, x, grad_mask, groups, channels, height, width,
+    grad_y, x, grad_mask, groups, channels, blocks, height, width,
     yb, yc, yh, yw, xb, xc, xh, xw, mb, mc, mh, mw,
-    K: tl.constexpr, S: tl.constexpr, OB: tl.constexpr, PB: tl.constexpr, CB: tl.constexpr, ACC: tl.constexpr,
+    K: tl.constexpr, S: tl.constexpr, OB: tl.constexpr, PB: tl.constexpr, CB: tl.constexpr, KB: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
-    picture, group = (tl.program_id(2) // groups).to(tl.int64), tl.program_id(2) % groups
-    p = tl.program_id(0) * PB + tl.arange(0, PB)
-    k = tl.program_id(1)
+    picture, group = (tl.program_id(1) // groups).to(tl.int64), tl.program_id(1) % groups
+    p = tl.program_id(0) // blocks * PB + tl.arange(0, PB)
+    neighbour = tl.arange(0, KB)
     inside = p < height * width
     grad_y += picture * yb + group * channels * yc
     x += picture * xb + group * channels * xc
-    row, column = p // width + k // K - K // 2, p % width + k % K - K // 2
-    exists = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    at_x = (row * xh + column * xw)[:, None]
     at_y, valid = _outputs(p, inside, height, width, yh, yw, S, OB)
-    total = tl.zeros((PB, OB), dtype=ACC)
+    total = tl.zeros((PB, OB, KB), dtype=ACC)
     for first in range(0, channels, CB):
         c = first + tl.arange(0, CB)
         known = c < channels
-        value = tl.load(x + at_x + (c * xc)[None, :], mask=exists[:, None] & known[None, :], other=0.0).to(ACC)
         here = valid[:, :, None] & known[None, None, :]
+        # the largest tensor, so it is read once and held while all neighbours pass
         grad = tl.load(grad_y + at_y[:, :, None] + (c * yc)[None, None, :], mask=here, other=0.0).to(ACC)
-        total += tl.sum(grad * value[:, None, :], axis=2)
+        for k in range(K * K):
+            row, column = p // width + k // K - K // 2, p % width + k % K - K // 2
+            exists = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            at_x = (row * xh + column * xw)[:, None] + (c * xc)[None, :]
+            value = tl.load(x + at_x, mask=exists[:, None] & known[None, :], other=0.0).to(ACC)
+            part = tl.sum(grad * value[:, None, :], axis=2)
+            total += tl.where((neighbour == k)[None, None, :], part[:, :, None], 0.0)
     at_mask, _ = _outputs(p, inside, height, width, mh, mw, S, OB)
-    target = grad_mask + picture * mb + (group * K * K + k) * mc + at_mask
-    tl.store(target, total.to(grad_mask.dtype.element_ty), mask=valid)
+    target = grad_mask + picture * mb + ((group * K * K + neighbour) * mc)[None, None, :] + at_mask[:, :, None]
+    here = valid[:, :, None] & (neighbour < K * K)[None, None, :]
+    tl.store(target, total.to(grad_mask.dtype.element_ty), mask=here)
 
 
 def triton_carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
@@ -138,7 +144,7 @@ class _Triton(torch.autograd.Function):
             device=x_BCHW.device,
             memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         )
-        _launch(_forward_kernel, (x_BCHW, mask, y), x_BCHW, mask, k_up, scale, per_neighbour=False)
+        _launch(_forward_kernel, (x_BCHW, mask, y), x_BCHW, mask, k_up, scale)
         return y
 
     @staticmethod
@@ -148,32 +154,39 @@ class _Triton(torch.autograd.Function):
         grad_x = grad_mask = None
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty_like(x_BCHW)
-            _launch(_grad_x_kernel, (grad_y, mask, grad_x), x_BCHW, mask, ctx.k_up, ctx.scale, per_neighbour=False)
+            _launch(_grad_x_kernel, (grad_y, mask, grad_x), x_BCHW, mask, ctx.k_up, ctx.scale)
         if ctx.needs_input_grad[1]:
             grad_mask = torch.empty_like(mask)
-            _launch(_grad_mask_kernel, (grad_y, x_BCHW, grad_mask), x_BCHW, mask, ctx.k_up, ctx.scale, True)
+            _launch(_grad_mask_kernel, (grad_y, x_BCHW, grad_mask), x_BCHW, mask, ctx.k_up, ctx.scale)
         return grad_x, grad_mask, None, None
 
 
-def _launch(
-    kernel: Any, tensors: tuple[Tensor, ...], x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int, per_neighbour: bool
-) -> None:
+def _launch(kernel: Any, tensors: tuple[Tensor, ...], x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> None:
     batch, channels, height, width = x_BCHW.shape
     groups = mask.shape[1] // (k_up * k_up)
     per_group = channels // groups
-    block = min(CHANNELS, triton.next_power_of_2(per_group))
-    second = k_up * k_up if per_neighbour else triton.cdiv(per_group, block)
-    kernel[(triton.cdiv(height * width, PIXELS), second, batch * groups)](
+    constants = tiles(kernel, k_up, scale, torch.promote_types(x_BCHW.dtype, mask.dtype))
+    constants["CB"] = min(constants["CB"], triton.next_power_of_2(per_group))
+    blocks = 1 if kernel is _grad_mask_kernel else triton.cdiv(per_group, constants["CB"])
+    kernel[(triton.cdiv(height * width, constants["PB"]) * blocks, batch * groups)](
         *tensors,
         groups,
         per_group,
+        blocks,
         height,
         width,
         *(stride for tensor in tensors for stride in tensor.stride()),
-        K=k_up,
-        S=scale,
-        OB=triton.next_power_of_2(scale * scale),
-        PB=PIXELS,
-        CB=block,
-        ACC=tl.float64 if torch.promote_types(x_BCHW.dtype, mask.dtype) == torch.float64 else tl.float32,
+        **constants,
     )
+
+
+def tiles(kernel: Any, k_up: int, scale: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return a kernel's constants; the sizes of its tiles (powers of two) keep its sums in the registers."""
+    outputs, is_double = triton.next_power_of_2(scale * scale), dtype == torch.float64
+    pixels, channels = (PIXELS // 2, 16) if is_double else (PIXELS, 32)
+    found = {"K": k_up, "S": scale, "OB": outputs, "ACC": tl.float64 if is_double else tl.float32}
+    if kernel is _grad_mask_kernel:
+        found["KB"] = triton.next_power_of_2(k_up * k_up)
+        room = (2048 if is_double else 4096) // (outputs * found["KB"])  # pixels whose sums fit
+        pixels, channels = max(1, min(pixels, room)), 32 if room > PIXELS else 16
+    return {**found, "PB": pixels, "CB": channels}

@@ -1,0 +1,146 @@
+"""What can be known of the Triton kernels without a GPU: their arithmetic, and that they compile without spilling."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+_INTERPRETED = """
+import copy, sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_convnext_fast import outcome, pair, randomised
+from detgraft.kernels.response_triton import gelu_response
+
+class Form(torch.nn.Module):  # the block with the form that CUDA takes
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+    def forward(self, x):
+        return self.block._with_triton(x.contiguous(memory_format=torch.channels_last))
+
+for conv_mlp in (False, True):
+    for size in ((2, 5, 7), (1, 1, 1), (1, 13, 11)):  # 13 * 11 positions are more than one program sums
+        for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
+            ours, theirs = pair(conv_mlp, dtype=dtype)
+            torch.manual_seed(0)
+            x = torch.randn(size[0], 6, *size[1:], dtype=dtype)
+            for found, expected in zip(outcome(Form(ours), x), outcome(theirs, x), strict=True):
+                worst = (found - expected).abs().max() / max(expected.abs().max().item(), 1)
+                assert worst <= tolerance, (conv_mlp, size, dtype, worst)
+
+ours, theirs = pair(False, channels=18, dtype=torch.float32)  # 72 hidden channels: more than one tile
+x = torch.randn(1, 18, 2, 3)
+for found, expected in zip(outcome(Form(ours), x), outcome(theirs, x), strict=True):
+    assert (found - expected).abs().max() <= 1e-5 * max(expected.abs().max().item(), 1)
+
+x = torch.randn(1, 3, 4, dtype=torch.float64)
+x[..., 0] = -50.0  # a silent channel
+gamma, beta = torch.randn(2, 4, dtype=torch.float64)
+arguments = [t.requires_grad_() for t in (x, gamma, beta)]
+y = gelu_response(*arguments, 1e-6)
+assert all(torch.isfinite(g).all() for g in torch.autograd.grad(y.sum(), arguments))
+x = torch.randn(1, 3, 4, dtype=torch.float64)
+arguments = [t.detach().requires_grad_() for t in (x, gamma, beta)]
+assert torch.autograd.gradcheck(lambda *a: gelu_response(*a, 1e-6), arguments)
+
+# float16: where it stores bfloat16, Triton's interpreter cuts off instead of rounding
+x, gamma, beta = torch.randn(2, 3, 4).half().requires_grad_(), torch.randn(4), torch.randn(4)
+y = gelu_response(x, gamma, beta, 1e-6)
+exact = gelu_response(x.double(), gamma.double(), beta.double(), 1e-6)
+assert y.dtype == torch.float16
+torch.testing.assert_close(y.double(), exact, rtol=2**-11, atol=1e-6)  # rounded once, at the end
+assert torch.autograd.grad(y.sum(), x)[0].dtype == torch.float16
+print("equal")
+"""
+
+_COMPILED = """
+import json, shutil, subprocess, sys, torch, triton
+from pathlib import Path
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from detgraft.kernels import carafe_triton as carafe, response_triton as response
+
+tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+
+def stack(kernel, pointers, constants):
+    signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+    Path("k.cubin").write_bytes(compiled.asm["cubin"])
+    if not tool.exists():
+        return None
+    done = subprocess.run([tool, "--dump-resource-usage", "k.cubin"], capture_output=True, text=True, check=True)
+    return int(done.stdout.split("STACK:")[-1].split()[0])
+
+found = {}
+for kernel in (carafe._forward_kernel, carafe._grad_x_kernel, carafe._grad_mask_kernel):
+    for name, dtype in DTYPES.items():
+        for k_up, scale in ((5, 2), (3, 1), (7, 3), (5, 4)):
+            pointers = dict.fromkeys(("x", "mask", "y", "grad_y", "grad_x", "grad_mask"), "*" + name)
+            constants = carafe.tiles(kernel, k_up, scale, dtype)
+            found[f"{kernel.__name__} {name} {k_up} {scale}"] = stack(kernel, pointers, constants)
+for kernel in (response._energy_kernel, response._scale_kernel, response._sums_kernel, response._grad_kernel):
+    for name, dtype in DTYPES.items():
+        total = "*fp64" if name == "fp64" else "*fp32"
+        pointers = dict.fromkeys(("x", "y", "grad_y", "grad_x"), "*" + name)
+        pointers |= dict.fromkeys(("energy", "scale", "beta", "product", "total", "pull"), total)
+        constants = {"RB": response.ROWS, "DB": response.CHANNELS, "ACC": response._accumulator(dtype)}
+        constants |= {"RUN": response.RUN} if "RUN" in kernel.arg_names else {}
+        found[f"{kernel.__name__} {name}"] = stack(kernel, pointers, constants)
+print(json.dumps(found))
+"""
+
+
+def run(program: str, folder: Path, **environment: str) -> str:
+    """In a process of its own: Triton reads its switches when it is imported."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, str(Path(__file__).parent)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TRITON_CACHE_DIR": str(folder / "cache"), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
+
+
+def test_response_kernels_in_the_interpreter(tmp_path: Path) -> None:
+    assert run(_INTERPRETED, tmp_path, TRITON_INTERPRET="1") == "equal"
+
+
+def test_every_kernel_compiles_for_hopper_without_spilling(tmp_path: Path) -> None:
+    """A stack is memory outside of the chip: what does not fit into the registers is written there and read again."""
+    found = json.loads(run(_COMPILED, tmp_path))
+    assert len(found) == 48
+    assert {name: size for name, size in found.items() if size} == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_block_on_cuda(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_convnext_fast import outcome, pair
+
+    from detgraft.blocks import convnext_fast
+
+    monkeypatch.setenv("DETGRAFT_TRITON_CONVNEXT", "1")
+    calls: list[str] = []
+    original = convnext_fast.gelu_response
+    monkeypatch.setattr(convnext_fast, "gelu_response", lambda *a: calls.append("triton") or original(*a))
+    ours, theirs = (block.cuda() for block in pair(False, channels=32, dtype=torch.float32))
+    x = torch.randn(2, 32, 20, 20, device="cuda")
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        found, expected = outcome(ours, x), outcome(theirs, x)
+    assert calls == ["triton"]
+    for value, reference in zip(found, expected, strict=True):
+        assert (value - reference).abs().max() <= (1e-4 if dtype == torch.float32 else 3e-2) * reference.abs().max()
