@@ -165,6 +165,22 @@ def test_whatever_is_not_covered_is_timms(change: object, calls: list[str]) -> N
     assert not calls
 
 
+@pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
+def test_the_spatial_convolution_stays_a_module_where_it_has_to(padding_mode: str, calls: list[str]) -> None:
+    ours, theirs = pair(False, dtype=torch.float32)
+    seen: list[object] = []
+    for block in (ours, theirs):
+        block.conv_dw.padding_mode = padding_mode
+        block.conv_dw._reversed_padding_repeated_twice = [3, 3, 3, 3]
+    if padding_mode == "zeros":
+        ours.conv_dw.register_forward_hook(lambda *_: seen.append("hook"))
+    x = torch.randn(2, 6, 8, 9)
+    for value, reference in zip(outcome(ours, x), outcome(theirs, x), strict=True):
+        assert (value - reference).abs().max() <= 1e-5 * max(reference.abs().max().item(), 1)
+    assert calls == ["fast"]
+    assert seen == (["hook"] if padding_mode == "zeros" else [])
+
+
 def test_autocast_half_precision_and_counters_use_timms(calls: list[str]) -> None:
     ours, theirs = pair(False, dtype=torch.float32)
     x = torch.randn(2, 6, 4, 5)

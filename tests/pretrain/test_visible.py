@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detgraft.blocks.timm_backbone import TimmBackbone
 from detgraft.pretraining.backbones import build_backbone
-from detgraft.pretraining.cpu_products import depthwise, linear
+from detgraft.pretraining.cpu_products import linear
 from detgraft.pretraining.fcmae import FCMAE
 from detgraft.pretraining.masking import random_mask
 from detgraft.pretraining.visible import computable
@@ -87,20 +87,6 @@ def test_a_changed_layer_is_noticed() -> None:
     assert not computable(backbone)
 
 
-@pytest.mark.parametrize("kernel", [(7, 7), (3, 5)])
-def test_depthwise_equals_torch_with_gradients(kernel: tuple[int, int]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 5, 9, 8, generator=generator).contiguous(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.randn(5, 1, *kernel, generator=generator).requires_grad_()
-    ours = depthwise(x, weight)
-    theirs = F.conv2d(x, weight, padding=(kernel[0] // 2, kernel[1] // 2), groups=5)
-    assert torch.allclose(ours, theirs, atol=1e-5)
-    factor = torch.randn(ours.shape, generator=generator)
-    gradients = (torch.autograd.grad((y * factor).sum(), (x, weight)) for y in (ours, theirs))
-    for mine, other in zip(*gradients, strict=True):
-        assert torch.allclose(mine, other, atol=1e-4)
-
-
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_linear_equals_torch_with_gradients(with_bias: bool) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -120,4 +106,3 @@ def test_autocast_is_honoured() -> None:
     x, weight = torch.randn(4, 8), torch.randn(6, 8, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(x, weight).dtype == torch.bfloat16
-        assert depthwise(torch.randn(1, 6, 4, 4), torch.randn(6, 1, 3, 3)).dtype == torch.bfloat16

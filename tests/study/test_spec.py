@@ -208,6 +208,30 @@ def test_a_runs_configuration_counts_files_by_content(tmp_path: Path) -> None:
     assert dataclasses.replace(config, seed=4).digest() != config.digest()
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "yolo11n+convnextv2_atto(width=0.5,weights=enc.v2.safetensors)",
+        "yolo11n+convnextv2_atto(weights='my folder/enc.safetensors')",
+        "mine.yaml",
+    ],
+)
+def test_a_weights_file_inside_a_model_counts_by_content(model: str, tmp_path: Path) -> None:
+    (tmp_path / "my folder").mkdir()
+    files = [tmp_path / "enc.v2.safetensors", tmp_path / "my folder" / "enc.safetensors"]
+    (tmp_path / "mine.yaml").write_text("backbone:\n  - [-1, 1, convnextv2_atto, [0.5, enc.v2.safetensors]]\n")
+    text = GOOD.replace("{model: other.yaml}", f'{{name: own, model: "{model}"}}')
+    text = text.replace("train:", "init: pretrained\nweights: none\ntrain:")
+    digests = []
+    for content in (b"1", b"2"):
+        for file in files:
+            file.write_bytes(content)
+        spec = read(tmp_path, text)
+        digests.append({arm.name: config_of(spec, arm, 3).digest() for arm in spec.arms})
+    changed = {name for name, digest in digests[0].items() if digests[1][name] != digest}
+    assert changed == {"own"}
+
+
 def test_the_control_starts_from_its_own_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(GOOD.replace("seeds: [3, 1]", "seeds: 2\ninit: transfer"))
     spec = read_spec(tmp_path / "s.yaml")

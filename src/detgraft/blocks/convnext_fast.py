@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from detgraft.kernels.convnext import response_mlp
+from detgraft.kernels.depthwise import depthwise, is_depthwise
 from detgraft.kernels.recording import is_autocast, is_recorded
 
 try:
@@ -47,8 +48,10 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
         return self._on_cpu(x_BCHW) if x_BCHW.device.type == "cpu" else self._with_triton(x_BCHW)
 
     def _on_cpu(self, x_BCHW: Tensor) -> Tensor:
-        spatial_BCHW = self.conv_dw(x_BCHW).contiguous(memory_format=torch.channels_last)
-        mlp = self.mlp
+        conv, mlp = self.conv_dw, self.mlp
+        is_plain = is_depthwise(conv) and not _is_watched(conv)
+        spatial_BCHW = depthwise(x_BCHW, conv.weight, conv.bias) if is_plain else conv(x_BCHW)
+        spatial_BCHW = spatial_BCHW.contiguous(memory_format=torch.channels_last)
         y_BLC = response_mlp(
             _positions(spatial_BCHW),
             _positions(x_BCHW),

@@ -1,8 +1,8 @@
-"""Linear layers and depthwise convolutions with gradients, in the forms that are fast on a CPU in float32.
+"""Linear layers with gradients, in the form that is fast on a CPU in float32.
 
-Own code. Everywhere else (GPUs, reduced precision, autocast) these are PyTorch's own functions.
+Own code. Everywhere else (GPUs, reduced precision, autocast) it is PyTorch's own function.
 
-Shape suffixes: B images, C and D channels, H and W positions.
+Shape suffixes: N positions, C and D channels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.grad import conv2d_weight
 
 from detgraft.kernels.products import linear as quick_product
 
@@ -26,20 +25,8 @@ def linear(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None = None) -> Tensor
     return flat.view(*x.shape[:-1], -1)
 
 
-def depthwise(x_BCHW: Tensor, weight: Tensor) -> Tensor:
-    """Depthwise convolution with stride 1 and the same output size, without bias; ``weight`` is (C, 1, k, k)."""
-    if not _plain_cpu(x_BCHW, weight):
-        return F.conv2d(x_BCHW, weight, padding=_padding(weight), groups=x_BCHW.shape[1])
-    result: Tensor = _CpuDepthwise.apply(x_BCHW, weight)
-    return result
-
-
 def _plain_cpu(x: Tensor, weight: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-
-
-def _padding(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[2] // 2, weight.shape[3] // 2
 
 
 class _CpuLinear(torch.autograd.Function):
@@ -58,28 +45,3 @@ class _CpuLinear(torch.autograd.Function):
         for_weight = quick_product(gradient_ND.t(), x_NC.t()) if ctx.needs_input_grad[1] else None
         for_bias = gradient_ND.sum(0) if ctx.needs_input_grad[2] else None
         return for_x, for_weight, for_bias
-
-
-class _CpuDepthwise(torch.autograd.Function):
-    """A depthwise convolution whose backward suits oneDNN.
-
-    Its gradient for the input is a forward convolution with the turned kernel, which has a fast kernel there where the
-    built-in backward has none; measured at 56x56x40, batch 16: 29 ms for the built-in backward, 22 ms for this.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x_BCHW, weight)
-        return F.conv2d(x_BCHW, weight, padding=_padding(weight), groups=x_BCHW.shape[1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x_BCHW, weight = ctx.saved_tensors
-        pad, groups = _padding(weight), x_BCHW.shape[1]
-        for_input = for_weight = None
-        if ctx.needs_input_grad[0]:
-            for_input = F.conv2d(gradient, weight.flip(2, 3), padding=pad, groups=groups)
-        if ctx.needs_input_grad[1]:
-            for_weight = conv2d_weight(x_BCHW, weight.shape, gradient, padding=pad, groups=groups)  # type: ignore[no-untyped-call]
-        return for_input, for_weight

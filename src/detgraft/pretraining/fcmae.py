@@ -19,7 +19,8 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 from detgraft.blocks.timm_backbone import TimmBackbone
-from detgraft.pretraining.cpu_products import depthwise, linear
+from detgraft.kernels.depthwise import depthwise
+from detgraft.pretraining.cpu_products import linear
 from detgraft.pretraining.masked_encoder import MaskedEncoder
 from detgraft.pretraining.masking import (
     PATCH,

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from detgraft.blocks.convnext_fast import FastConvNeXtBlock
 from detgraft.blocks.timm_backbone import TimmBackbone
-from detgraft.pretraining.cpu_products import depthwise, linear
+from detgraft.kernels.depthwise import depthwise, is_depthwise
+from detgraft.pretraining.cpu_products import linear
 from detgraft.pretraining.masking import PATCH, grid_of
 
 _STEM = 4
@@ -63,10 +64,7 @@ def _block_known(block: nn.Module) -> bool:
         and isinstance(block.norm, nn.LayerNorm)
         and isinstance(block.shortcut, nn.Identity)
         and isinstance(getattr(block.mlp, "norm", None) or nn.Identity(), nn.Identity)
-        and type(block.conv_dw) is nn.Conv2d
-        and block.conv_dw.stride == (1, 1)
-        and block.conv_dw.dilation == (1, 1)
-        and block.conv_dw.padding == (block.conv_dw.kernel_size[0] // 2, block.conv_dw.kernel_size[1] // 2)
+        and is_depthwise(block.conv_dw)
     )
 
 

@@ -65,6 +65,14 @@ class ArmSummary:
     hours: float
     best_epoch: float
 
+    @property
+    def taken_over(self) -> str:
+        """What the arm started with, for a table."""
+        own = "its weights=" if "weights=" in self.model.replace(" ", "") else ""
+        if self.transferred is None:
+            return own or "nothing"
+        return f"{100 * self.transferred:.0f} %" + (f", {own}" if own else "")
+
 
 @dataclass(frozen=True)
 class Judged:

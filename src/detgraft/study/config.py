@@ -10,7 +10,7 @@ from typing import Any
 from detgraft.errors import Location
 from detgraft.study.errors import StudyError
 from detgraft.study.files import read_json
-from detgraft.study.spec import StudySpec, digest_of
+from detgraft.study.spec import StudySpec, digest_of, weights_files
 from detgraft.study.terms import MODEL_SUFFIXES, Arm
 
 
@@ -96,7 +96,7 @@ def config_of(spec: StudySpec, arm: Arm, seed: int, found: Mapping[str, Any] | N
     found = found or {}
     weights = weights_of(spec, arm)
     fetched = found.get("weights") or {}
-    involved = {spec.data, arm.model, *spec.plugins}
+    involved = {spec.data, arm.model, *spec.plugins, *weights_files(spec, arm.model)}
     files = {name: value for name, value in spec.fingerprints.items() if name in involved}
     if weights and fetched:
         files[weights] = fetched["digest"]

@@ -17,6 +17,9 @@ from detgraft.study.located import Located, read_located
 from detgraft.study.spec_fields import read_fields
 from detgraft.study.terms import KEYS, METRIC_KEYS, Arm, Metrics
 
+_ENDING = r"\.(?:pth|pt|safetensors|bin)"
+_WEIGHTS_FILE = re.compile(rf"""'([^'\n]+{_ENDING})'|"([^"\n]+{_ENDING})"|([^\s,()\[\]{{}}='"]+{_ENDING})(?!\w)""")
+
 
 @dataclass(frozen=True)
 class StudySpec:
@@ -167,12 +170,14 @@ def build_spec(located: Located, folder: Path, default_name: str) -> StudySpec:
 
 
 def fingerprints(spec: StudySpec) -> dict[str, str]:
-    """SHA-256 of every file that the study names: data YAML, model YAMLs and plug-ins.
+    """SHA-256 of every file that the study names: data YAML, model YAMLs, weights files in models, and plug-ins.
 
     A data folder is fingerprinted by the names and sizes of its files, leaving out Ultralytics' own ``*.cache``.
     """
     # The initial checkpoint is not among them: it may be fetched only when the study first runs.
-    names = {spec.data, *spec.plugins, *(arm.model for arm in spec.arms)}
+    names = {spec.data, *spec.plugins}
+    for arm in spec.arms:
+        names |= {arm.model, *weights_files(spec, arm.model)}
     found = {}
     for name in names:
         path = Path(spec.resolve(name))
@@ -182,6 +187,14 @@ def fingerprints(spec: StudySpec) -> dict[str, str]:
             files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".cache")
             found[name] = digest_of([[p.relative_to(path).as_posix(), p.stat().st_size] for p in files])
     return found
+
+
+def weights_files(spec: StudySpec, model: str) -> set[str]:
+    """Names of the weights files that a model asks for, in its expression or in its YAML, as written there."""
+    path = Path(spec.resolve(model))
+    text = path.read_text("utf-8", "replace") if path.suffix in (".yaml", ".yml") and path.is_file() else model
+    found = {match[1] or match[2] or match[3] for match in _WEIGHTS_FILE.finditer(text)}
+    return {name for name in found if Path(spec.resolve(name)).is_file()}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
