@@ -21,7 +21,7 @@ from detgraft.study.analysis import Analysis
 from detgraft.study.api import report, run
 
 BACKBONE, WIDTH, IMGSZ = "convnextv2_atto", 0.5, 224
-EPOCHS = {10: 30, 25: 20, 100: 10}  # the same for both arms; fewer labels get more passes over them
+EPOCHS = {10: 30, 25: 20, 100: 25}  # the same for both arms
 STUDY = """\
 # FCMAE on BCCD's training pictures against random weights, {percent} % of the training labels; see
 # scripts/pretrain_bccd.py, which wrote this file.

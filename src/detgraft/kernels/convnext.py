@@ -89,7 +89,7 @@ class _ResponseMlp(torch.autograd.Function):
         grads = {
             name: torch.zeros_like(value)
             for name, value in (
-                ("norm", norm_C), ("shift", shift_C), ("expand", expand_DC), ("bias", bias_D),
+                ("norm", norm_C), ("shift", shift_C), ("expand", project_CD), ("bias", bias_D),
                 ("gamma", gamma_D), ("project", project_CD),
             )
         }  # fmt: skip
@@ -106,7 +106,7 @@ class _ResponseMlp(torch.autograd.Function):
             pull_D = _share_backward(grad_scale_D * gamma_D, energy_BD[b], ctx.response_eps)
             grad_LD = linear(grad_LC, (project_CD * scale_D).t()).addcmul_(hidden_LD, pull_D)
             torch.ops.aten.gelu_backward.grad_input(grad_LD, before_LD, grad_input=grad_LD)
-            grads["expand"].add_(linear(grad_LD.t(), normed_LC.t()))
+            grads["expand"].add_(linear(normed_LC.t(), grad_LD.t()))  # transposed: the first factor is copied
             grads["bias"].add_(grad_LD.sum(0))
             grad_x_BLC[b], grad_norm_C, grad_shift_C = torch.ops.aten.native_layer_norm_backward(
                 linear(grad_LD, expand_DC.t()), x_LC, norm_C.shape, mean, rstd, norm_C, shift_C, [True, True, True]
@@ -117,7 +117,7 @@ class _ResponseMlp(torch.autograd.Function):
         grads["project"].addr_(grad_bias_C, beta_D)
         grad_beta_D = grad_bias_C @ project_CD
         return (
-            grad_x_BLC, grad_y_BLC, grads["norm"], grads["shift"], None, grads["expand"], grads["bias"],
+            grad_x_BLC, grad_y_BLC, grads["norm"], grads["shift"], None, grads["expand"].t(), grads["bias"],
             grads["gamma"], grad_beta_D, None, grads["project"], grad_bias_C,
         )  # fmt: skip
 
