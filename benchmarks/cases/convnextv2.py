@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from timm.models.convnext import ConvNeXtBlock
 from torch import nn
 
@@ -14,6 +15,7 @@ from benchmarks.measure import Case, Work, training_step, without_gradients
 from benchmarks.rivals import PermutedConvNeXtV2
 from detgraft.blocks.convnext_fast import FastConvNeXtBlock
 from detgraft.blocks.convnextv2 import convnextv2
+from detgraft.kernels.products import linear
 
 SIZES = [("atto", 8), ("tiny", 4)]
 
@@ -42,8 +44,24 @@ def forms(size: str, batch: int, training: bool, pixels: int = 320, device: str 
     return {name: work(form) for name, form in found.items()}
 
 
+def _norm_forms(positions: int, channels: int) -> Mapping[str, Work]:
+    """The norm before the first product, and the same with the norm's weight and bias folded into the product."""
+    torch.manual_seed(0)
+    x_LC, norm_C, shift_C = torch.randn(positions, channels), torch.randn(channels), torch.randn(channels)
+    expand_DC, bias_D = torch.randn(4 * channels, channels), torch.randn(4 * channels)
+
+    def apart() -> list[torch.Tensor]:
+        return [linear(F.layer_norm(x_LC, norm_C.shape, norm_C, shift_C, 1e-6), expand_DC, bias_D)]
+
+    def folded() -> list[torch.Tensor]:
+        product_DC, sum_D = expand_DC * norm_C, torch.addmv(bias_D, expand_DC, shift_C)
+        return [linear(F.layer_norm(x_LC, norm_C.shape, None, None, 1e-6), product_DC, sum_D)]
+
+    return {"ours": without_gradients(apart), "folded": without_gradients(folded)}
+
+
 def cases() -> list[Case]:
-    return [
+    found = [
         Case(
             f"convnextv2/{size} batch {batch} at 320/{'training step' if training else 'forward'}",
             functools.partial(forms, size, batch, training),
@@ -56,3 +74,8 @@ def cases() -> list[Case]:
         for size, batch in SIZES
         for training in (False, True)
     ]
+    for size, stages in (("atto", ((6400, 40), (100, 320))), ("tiny", ((6400, 96), (100, 768)))):
+        for shape in stages:
+            name = f"convnextv2/{size} norm and product {shape[0]}x{shape[1]}/forward"
+            found.append(Case(name, functools.partial(_norm_forms, *shape), rounds=101, seconds=3))
+    return found
