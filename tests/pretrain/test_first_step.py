@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,20 @@ def test_the_detector_starts_from_the_pretrained_backbone(model: str, tmp_path: 
             matched += 1
             torch.testing.assert_close(trained[found[0]], value.half().float(), rtol=2e-3, atol=1e-6)
     assert matched >= len(learned) - 2, f"{matched} of {len(learned)}"  # the encoder's last norm is not a detector's
+
+
+def test_the_run_says_how_to_use_its_weights(tmp_path: Path) -> None:
+    pictures = image_folder(tmp_path / "pictures", 4)
+    small = [word.removeprefix("pretrain_") for word in FIRST]
+    words = ["pretrain", "model=convnextv2_atto", f"data={pictures}", "width=0.2", f"save_dir={tmp_path / 'my run'}"]
+    result = CliRunner().invoke(app, [*words, *small, "device=cpu"])
+    assert result.exit_code == 0, result.output
+    said = re.findall(r'detgraft train "model=(yolo11n\+.*)" data=', result.output)
+    assert len(said) == 1
+    assert "'" in said[0]  # the path has a space
+    learned = load_file(tmp_path / "my run" / "encoder.safetensors")
+    built = YOLO(said[0]).model.model[0].state_dict()
+    assert any(torch.equal(value, learned["stem.0.weight"]) for value in built.values())
 
 
 def test_the_yamls_name_keeps_the_scale(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ _SHARED = ("device", "seed")
 
 
 def command(words: Sequence[str]) -> None:
-    """Pretrain and print where the weights lie and how to use them.
+    """Pretrain; the run itself says where the weights lie and how to use them.
 
     Raises:
         DetgraftError: Wrong arguments, or no usable pictures; nothing is written then.
@@ -28,9 +28,7 @@ def command(words: Sequence[str]) -> None:
     for needed, example in (("model", "convnextv2_atto"), ("data", "pictures/")):
         if needed not in pairs:
             raise ArgumentError(f"pretrain needs {needed}=, such as {needed}={example}")
-    result = pretrain(**{**pairs, "model": str(pairs["model"]), "data": str(pairs["data"])})
-    print(f"Weights: {result.weights}")
-    print(f"Use them: detgraft train \"model=yolo11n+{pairs['model']}(weights='{result.weights}')\" data=...")
+    pretrain(**{**pairs, "model": str(pairs["model"]), "data": str(pairs["data"])})
 
 
 def pop_first_step(pairs: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Needs the extra ``pretrain``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,4 +254,6 @@ def _tell(trainer: Trainer, result: PretrainResult) -> None:
     settings = trainer.settings
     width = f"width={settings.width}," if settings.width != 1.0 else ""
     say(f"done: {result.weights}")
-    say(f'use it: YOLO("yolo11n+{settings.model}({width}weights={result.weights})")')
+    file = f"'{result.weights}'" if re.search(r"[\s,()=]", str(result.weights)) else result.weights
+    expression = f"yolo11n+{settings.model}({width}weights={file})"
+    say(f'use it: YOLO("{expression}"), or detgraft train "model={expression}" data=...')
