@@ -121,12 +121,26 @@ def visible_statistics(x_BCHW: Tensor, keep_B1HW: Tensor) -> tuple[Tensor, Tenso
     return mean_C, variance_C, count.detach()
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum over all processes; every process's output depends on every input, so gradients are summed the same way."""
+
+    @staticmethod
+    def forward(_ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
 def _sum_over_processes(value: Tensor) -> Tensor:
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return value
-    from torch.distributed.nn.functional import all_reduce  # the one that gradients pass through
-
-    total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+    total: Tensor = _SumOverProcesses.apply(value)
     return total
 
 
