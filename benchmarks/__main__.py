@@ -57,7 +57,7 @@ def main() -> int:
     if not names:
         parser.error(f"no benchmark is called {args.only!r}; there are {', '.join(report.ORDER)}")
     clock = time.perf_counter if args.clock == "wall" else time.process_time
-    if "cuda" in wanted and not torch.cuda.is_available():
+    if wanted and "cuda" in names and not torch.cuda.is_available():
         parser.error("the benchmark cuda needs a CUDA device; PyTorch sees none")
     outcomes: list[Outcome] = []
     for case in all_cases(names):

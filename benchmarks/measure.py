@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Case:
         seconds: No further round starts after this long.
         memory_target: For a rival, the largest acceptable ours / rival of peak memory; measured when any is given.
         device: Where the work runs, ``cpu`` or ``cuda``.
+        warmups: Calls of each form before the timing; what is compiled can compile again at the second.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Case:
     seconds: float = 20.0
     memory_target: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
+    warmups: int = 1
 
 
 @dataclass
@@ -116,7 +119,8 @@ def agree(case: Case, forms: Mapping[str, Work], ours: str) -> dict[str, float]:
     expected = forms[ours]()
     differences: dict[str, float] = {}
     for name, form in forms.items():
-        results = form()
+        for _ in range(case.warmups):
+            results = form()
         if name == ours or results is None or expected is None:
             continue
         differences[name] = largest_difference(expected, results)
@@ -193,6 +197,25 @@ def training_step(call: Callable[[], Sequence[Tensor]], inputs: Sequence[Tensor]
         return [y.detach() for y in outputs] + list(torch.autograd.grad(outputs, inputs, cotangents))
 
     return work
+
+
+def unchecked(work: Callable[[], object]) -> Work:
+    """Return the same work without results, for what has nothing to be compared with."""
+
+    def run() -> None:
+        work()
+
+    return run
+
+
+def within(context: Callable[[], AbstractContextManager[object]], work: Work) -> Work:
+    """Return the same work, each call inside a context of its own."""
+
+    def run() -> Sequence[Tensor] | None:
+        with context():
+            return work()
+
+    return run
 
 
 def without_gradients(call: Callable[[], Sequence[Tensor]]) -> Work:

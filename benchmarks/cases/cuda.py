@@ -10,20 +10,19 @@ import copy
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 from benchmarks.cases import carafe, convnextv2
-from benchmarks.cases.models import training_step, unchecked
-from benchmarks.measure import Case, Work
+from benchmarks.cases.models import channels_last, compiled, training_step
+from benchmarks.measure import Case, Work, unchecked, within
+from detgraft.blocks.convnext_fast import SWITCH
 from detgraft.upstream.models import build
 
 FLOOR = "memory floor"
-SWITCH = "DETGRAFT_TRITON_CONVNEXT"
 
 
 def carafe_forms(
@@ -45,9 +44,10 @@ def copying(size: int, device: str) -> Work:
 def convnext_forms(
     size: str, batch: int, pixels: int, device: str = "cuda", dtype: torch.dtype = torch.bfloat16
 ) -> Mapping[str, Work]:
-    forms = convnextv2.forms(size, batch, True, pixels, device)
-    forms = {name: _autocast(work, device, dtype) for name, work in forms.items()}
-    return {"ours": _switched(forms["ours"], "1"), "switch off": _switched(forms["ours"], "0"), **_rivals(forms)}
+    forms = _autocast(convnextv2.forms(size, batch, True, pixels, device), device, dtype)
+    ours = forms.pop("ours")
+    switched = {name: _switched(ours, value) for name, value in (("ours", "1"), ("switch off", "0"))}
+    return {**switched, **forms}
 
 
 def model_forms(
@@ -59,15 +59,12 @@ def model_forms(
     last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     plain = copy.deepcopy(model)
 
-    def in_layout(batch: dict[str, Any]) -> Any:
-        return last({**batch, "img": batch["img"].contiguous(memory_format=torch.channels_last)})
-
     forms = {
         "ours": training_step(model, None, pictures, size),
-        "channels-last": training_step(last, in_layout, pictures, size),
-        "torch.compile": training_step(plain, torch.compile(plain, dynamic=False), pictures, size),
+        "channels-last": training_step(last, channels_last(last), pictures, size),
+        "torch.compile": training_step(plain, compiled(plain), pictures, size),
     }
-    return {name: _autocast(work, device, dtype) for name, work in forms.items()}
+    return _autocast(forms, device, dtype)
 
 
 def cases() -> list[Case]:
@@ -104,27 +101,17 @@ def cases() -> list[Case]:
             tolerance=2e-2,
             rounds=15,
             device="cuda",
+            warmups=3,
         )
         for graft in ("carafe", "dynamicconv", "convnextv2_atto", "repvit_m0_9")
     ]
     return found
 
 
-def _autocast(work: Work, device: str, dtype: torch.dtype) -> Work:
-    def run() -> Sequence[Tensor] | None:
-        with torch.autocast(device, dtype):
-            return work()
-
-    return run
+def _autocast(forms: Mapping[str, Work], device: str, dtype: torch.dtype) -> dict[str, Work]:
+    context = functools.partial(torch.autocast, device, dtype)
+    return {name: within(context, work) for name, work in forms.items()}
 
 
 def _switched(work: Work, value: str) -> Work:
-    def run() -> Sequence[Tensor] | None:
-        with mock.patch.dict(os.environ, {SWITCH: value}):
-            return work()
-
-    return run
-
-
-def _rivals(forms: Mapping[str, Callable[..., Any]]) -> dict[str, Work]:
-    return {name: work for name, work in forms.items() if name != "ours"}
+    return within(lambda: mock.patch.dict(os.environ, {SWITCH: value}), work)

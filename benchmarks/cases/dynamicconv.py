@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from benchmarks.measure import Case, Work, training_step, without_gradients
+from benchmarks.measure import Case, Work, training_step, unchecked, without_gradients
 from benchmarks.rivals import GroupedDynamicConv
 from detgraft.blocks.dynamic_conv import DynamicConv
 
@@ -27,19 +27,12 @@ def _build(shape: tuple[int, int, int, int], backward: bool, layout: torch.memor
     with torch.no_grad():
         cotangent = torch.randn_like(plain(x))
 
-    def work(form: nn.Module, compared: bool = True) -> Work:
+    def work(form: nn.Module) -> Work:
         if not backward:
-            return _only(without_gradients(lambda: [form(x)]), compared)
-        return _only(training_step(lambda: [form(x)], [x, *form.parameters()], [cotangent]), compared)
+            return without_gradients(lambda: [form(x)])
+        return training_step(lambda: [form(x)], [x, *form.parameters()], [cotangent])
 
-    return {"ours": work(ours), "plain convolution": work(plain, False), "grouped": work(GroupedDynamicConv(ours))}
-
-
-def _only(work: Work, compared: bool) -> Work:
-    def run() -> None:
-        work()
-
-    return work if compared else run
+    return {"ours": work(ours), "plain convolution": unchecked(work(plain)), "grouped": work(GroupedDynamicConv(ours))}
 
 
 def cases() -> list[Case]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
 import torch
 
-from benchmarks.cases.models import training_step, unchecked
-from benchmarks.measure import Case, Work, without_gradients
+from benchmarks.cases.models import channels_last, compiled, training_step
+from benchmarks.measure import Case, Work, unchecked, within, without_gradients
 from detgraft.upstream.models import build
 
 GRAFTS = ("carafe", "dynamicconv", "c3k2_dynamicconv", "convnextv2_atto", "repvit_m0_9")
@@ -28,19 +28,11 @@ def layout_as_given() -> Iterator[None]:
         yield
 
 
-def _as_given(call: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any) -> Any:
-        with layout_as_given():
-            return call(*args)
-
-    return run
-
-
 def _training(graft: str) -> Mapping[str, Work]:
     torch.manual_seed(0)
     model = build(f"yolo11n+{graft}")
     other = copy.deepcopy(model)
-    return {"ours": training_step(model), "layout as given": _as_given(training_step(other))}
+    return {"ours": training_step(model), "layout as given": within(layout_as_given, training_step(other))}
 
 
 def _inference(graft: str, batch: int, size: int) -> Mapping[str, Work]:
@@ -50,34 +42,26 @@ def _inference(graft: str, batch: int, size: int) -> Mapping[str, Work]:
     image = torch.rand(batch, 3, size, size)
     return {
         "ours": without_gradients(lambda: [model(image)[0]]),
-        "layout as given": _as_given(without_gradients(lambda: [model(image)[0]])),
+        "layout as given": within(layout_as_given, without_gradients(lambda: [model(image)[0]])),
     }
 
 
 def _compiled(graft: str, train: bool) -> Mapping[str, Work]:
     """A case of its own: switching the choice of layout would make ``torch.compile`` begin anew in every round."""
-    torch._dynamo.config.recompile_limit = 256  # one class's forward serves many shapes; 8 would leave most uncompiled
     torch.manual_seed(0)
     model: Any = build(f"yolo11n+{graft}")
     if train:
         other = copy.deepcopy(model)
         return {
             "ours": training_step(model),
-            "torch.compile": _warmed(training_step(other, torch.compile(other, dynamic=False))),
+            "torch.compile": training_step(other, compiled(other)),
         }
     model = model.eval().fuse(verbose=False)
-    compiled, image = torch.compile(copy.deepcopy(model), dynamic=False), torch.rand(1, 3, 640, 640)
+    other, image = compiled(copy.deepcopy(model)), torch.rand(1, 3, 640, 640)
     return {
         "ours": without_gradients(lambda: [model(image)[0]]),
-        "torch.compile": _warmed(without_gradients(lambda: [compiled(image)[0]])),
+        "torch.compile": without_gradients(lambda: [other(image)[0]]),
     }
-
-
-def _warmed(work: Work) -> Work:
-    """Call it until no more is compiled; the second call can compile again, for gradients of another layout."""
-    for _ in range(3):
-        work()
-    return work
 
 
 def _stock_training() -> Mapping[str, Work]:
@@ -85,11 +69,7 @@ def _stock_training() -> Mapping[str, Work]:
     torch.manual_seed(0)
     model = build("yolo11n.yaml")
     given = training_step(copy.deepcopy(model))
-
-    def in_layout(batch: dict[str, Any]) -> Any:
-        return model({**batch, "img": batch["img"].contiguous(memory_format=torch.channels_last)})
-
-    return {"ours": unchecked(training_step(model, in_layout)), "layout as given": unchecked(given)}
+    return {"ours": unchecked(training_step(model, channels_last(model))), "layout as given": unchecked(given)}
 
 
 def cases() -> list[Case]:
@@ -117,7 +97,6 @@ def cases() -> list[Case]:
     for graft in COMPILED:
         for what, train in (("batch 1 at 640/inference", False), ("batch 8 at 320/training step", True)):
             build_forms = functools.partial(_compiled, graft, train)
-            found.append(
-                Case(f"layouts/compiled yolo11n+{graft} {what}", build_forms, tolerance=1e-4, rounds=7, seconds=10)
-            )
+            name = f"layouts/compiled yolo11n+{graft} {what}"
+            found.append(Case(name, build_forms, tolerance=1e-4, rounds=7, seconds=10, warmups=3))
     return found

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.measure import Case, Work
+from benchmarks.measure import Case, Work, unchecked
 from benchmarks.rivals import PermutedConvNeXtV2, unfolded_carafe
 from detgraft.blocks.carafe import CARAFE
 from detgraft.blocks.convnextv2 import convnextv2
@@ -68,11 +68,18 @@ def _carafe_models() -> Mapping[str, Work]:
     }
 
 
-def unchecked(work: Callable[[], Any]) -> Work:
-    def run() -> None:
-        work()
+def channels_last(model: Any) -> Callable[..., Any]:
+    """Return the model as it is called with a batch whose pictures are channels-last."""
 
-    return run
+    def call(batch: dict[str, Any]) -> Any:
+        return model({**batch, "img": batch["img"].contiguous(memory_format=torch.channels_last)})
+
+    return call
+
+
+def compiled(model: Any) -> Any:
+    torch._dynamo.config.recompile_limit = 256  # one class's forward serves many shapes; 8 would leave most uncompiled
+    return torch.compile(model, dynamic=False)
 
 
 def _convnext_base() -> Mapping[str, Work]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -154,46 +151,6 @@ def test_cpu_uses_the_tiled_form(monkeypatch: pytest.MonkeyPatch) -> None:
     x, mask = example(SHAPES[0])
     carafe(x, mask, 5, 2)
     assert len(calls) == 1
-
-
-_INTERPRETED = """
-import sys, torch
-sys.path.insert(0, sys.argv[1])
-from test_carafe_forms import example, outcome
-from detgraft.kernels.carafe import plain_carafe
-from detgraft.kernels.carafe_triton import triton_carafe
-cases = [
-    ((1, 3, 3, 4, 3, 2, 1), torch.float64, False),
-    ((1, 4, 2, 9, 3, 3, 2), torch.float32, True),
-    ((1, 70, 2, 2, 3, 1, 1), torch.float32, False),
-    ((1, 2, 3, 2, 5, 2, 1), torch.float32, True),
-]
-for shape, dtype, channels_last in cases:
-    x, mask = example(shape, dtype)
-    if channels_last:
-        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    expected = outcome(plain_carafe, x, mask, *shape[4:6])
-    for ours, plain in zip(outcome(triton_carafe, x, mask, *shape[4:6]), expected, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
-x, mask = (t.detach().half() for t in example(cases[0][0]))
-exact = plain_carafe(x.double(), mask.double(), 3, 2)
-torch.testing.assert_close(triton_carafe(x, mask, 3, 2), exact.half(), rtol=1e-3, atol=1e-3)
-print("equal")
-"""
-
-
-def test_triton_kernels_in_the_interpreter() -> None:
-    """The kernels' arithmetic without a GPU, in a process of its own: Triton reads the switch when it is imported."""
-    pytest.importorskip("triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", _INTERPRETED, str(Path(__file__).parent)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.strip() == "equal", done.stderr[-2000:]
 
 
 @pytest.mark.gpu

@@ -36,6 +36,10 @@ except ImportError:  # Triton comes with PyTorch for CUDA on Linux only
     gelu_response = None  # type: ignore[assignment]
 
 
+SWITCH = "DETGRAFT_TRITON_CONVNEXT"
+"""Environment variable that turns the form for CUDA on."""
+
+
 class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
     """timm's ``ConvNeXtBlock``; never built, an existing block is given this class."""
 
@@ -80,7 +84,7 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
             is_full = x_BCHW.dtype in (torch.float32, torch.float64) and self.conv_dw.weight.dtype == x_BCHW.dtype
             if is_autocast() or not is_full:
                 return False
-        elif not x_BCHW.is_cuda or gelu_response is None or os.environ.get("DETGRAFT_TRITON_CONVNEXT") != "1":
+        elif not x_BCHW.is_cuda or gelu_response is None or os.environ.get(SWITCH) != "1":
             return False
         mlp, norm = self.mlp, self.norm
         if type(mlp) is not GlobalResponseNormMlp or type(mlp.grn) is not GlobalResponseNorm:

@@ -74,7 +74,7 @@ class _ResponseMlp(torch.autograd.Function):
             hidden_LD = linear(normed_LC, expand_DC, bias_D)
             torch.ops.aten.gelu_(hidden_LD)
             torch.sum(hidden_LD * hidden_LD, 0, out=energy_BD[b])
-            scaled_CD = project_CD * (1 + gamma_D * _share(energy_BD[b], response_eps))
+            scaled_CD = project_CD * (1 + gamma_D * response_share(energy_BD[b], response_eps))
             torch.add(residual_BLC[b], linear(hidden_LD, scaled_CD, base_C), out=y_BLC[b])
         ctx.save_for_backward(x_BLC, norm_C, shift_C, expand_DC, bias_D, gamma_D, beta_D, project_CD, energy_BD)
         ctx.eps, ctx.response_eps = eps, response_eps
@@ -97,13 +97,13 @@ class _ResponseMlp(torch.autograd.Function):
             normed_LC, mean, rstd = torch.native_layer_norm(x_LC, norm_C.shape, norm_C, shift_C, ctx.eps)
             before_LD = linear(normed_LC, expand_DC, bias_D)
             hidden_LD = F.gelu(before_LD)
-            share_D = _share(energy_BD[b], ctx.response_eps)
+            share_D = response_share(energy_BD[b], ctx.response_eps)
             scale_D = 1 + gamma_D * share_D
             outer_CD = linear(grad_LC.t(), hidden_LD.t())
             grads["project"].addcmul_(outer_CD, scale_D)
             grad_scale_D = (outer_CD * project_CD).sum(0)
             grads["gamma"].addcmul_(grad_scale_D, share_D)
-            pull_D = _share_backward(grad_scale_D * gamma_D, energy_BD[b], ctx.response_eps)
+            pull_D = response_pull(grad_scale_D * gamma_D, energy_BD[b], ctx.response_eps)
             grad_LD = linear(grad_LC, (project_CD * scale_D).t()).addcmul_(hidden_LD, pull_D)
             torch.ops.aten.gelu_backward.grad_input(grad_LD, before_LD, grad_input=grad_LD)
             grads["expand"].add_(linear(normed_LC.t(), grad_LD.t()))  # transposed: the first factor is copied
@@ -122,15 +122,15 @@ class _ResponseMlp(torch.autograd.Function):
         )  # fmt: skip
 
 
-def _share(energy_D: Tensor, eps: float) -> Tensor:
-    """Return each channel's L2 norm over its mean over the channels, from its sum of squares."""
-    size_D = energy_D.sqrt()
-    return size_D / (size_D.mean() + eps)
+def response_share(energy: Tensor, eps: float) -> Tensor:
+    """Return each channel's L2 norm over its mean over the channels (the last dimension), from its sum of squares."""
+    size = energy.sqrt()
+    return size / (size.mean(-1, keepdim=True) + eps)
 
 
-def _share_backward(grad_share_D: Tensor, energy_D: Tensor, eps: float) -> Tensor:
-    """Return ``t`` with: the hidden tensor's gradient through `_share` is ``hidden * t``; 0 for a silent channel."""
-    size_D = energy_D.sqrt()
-    mean = size_D.mean() + eps
-    grad_size_D = grad_share_D / mean - (grad_share_D @ size_D) / (mean * mean * size_D.numel())
-    return torch.where(size_D > 0, grad_size_D / size_D, 0.0)
+def response_pull(grad_share: Tensor, energy: Tensor, eps: float) -> Tensor:
+    """Return ``t`` with: the hidden tensor's gradient through its share is ``hidden * t``; 0 for a silent channel."""
+    size = energy.sqrt()
+    mean = size.mean(-1, keepdim=True) + eps
+    pushed = (grad_share * size).sum(-1, keepdim=True) / (mean * mean * size.shape[-1])
+    return torch.where(size > 0, (grad_share / mean - pushed) / size, 0.0)

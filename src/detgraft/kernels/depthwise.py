@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
-from detgraft.kernels.recording import is_autocast
+from detgraft.kernels.recording import is_float32_on_cpu
 
 
 def depthwise(x_BCHW: Tensor, weight: Tensor, bias_C: Tensor | None = None) -> Tensor:
@@ -31,7 +31,7 @@ def depthwise(x_BCHW: Tensor, weight: Tensor, bias_C: Tensor | None = None) -> T
     Returns:
         ``(B, C, H, W)``.
     """
-    if x_BCHW.device.type == "cpu" and x_BCHW.dtype == weight.dtype == torch.float32 and not is_autocast():
+    if is_float32_on_cpu(x_BCHW, weight):
         result: Tensor = _Depthwise.apply(x_BCHW, weight, bias_C)
         return result
     return F.conv2d(x_BCHW, weight, bias_C, padding=_padding(weight), groups=x_BCHW.shape[1])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 import torch
+from torch import Tensor
 from torch.utils import _python_dispatch
 
 _fixed_batch: ContextVar[bool] = ContextVar("detgraft_fixed_batch", default=False)
@@ -48,6 +49,11 @@ def is_graph() -> bool:
 def is_recorded() -> bool:
     """Say whether anything watches single operators: a recorder, ``torch.compile``, a counter, fake or meta tensors."""
     return is_graph() or _python_dispatch._get_current_dispatch_mode() is not None
+
+
+def is_float32_on_cpu(x: Tensor, weight: Tensor) -> bool:
+    """Say whether a layer works in float32 on the CPU, where some forms of it are faster than PyTorch's."""
+    return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not is_autocast()
 
 
 def is_autocast() -> bool:

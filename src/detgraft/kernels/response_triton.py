@@ -22,6 +22,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from detgraft.kernels.convnext import response_pull, response_share
+
 ROWS, CHANNELS, RUN = 16, 64, 8
 
 
@@ -29,6 +31,13 @@ ROWS, CHANNELS, RUN = 16, 64, 8
 def _normal(x):  # type: ignore[no-untyped-def]
     """The normal distribution's cumulative function; GELU is ``x`` times it."""
     return 0.5 + 0.5 * tl.erf(x * 0.7071067811865476)
+
+
+@triton.jit
+def _tile(picture, row, d, length, channels):  # type: ignore[no-untyped-def]
+    """Offsets ``(R, D)`` of a tile of positions and channels, and which of them exist."""
+    here = (row < length)[:, None] & (d < channels)[None, :]
+    return (picture * length + row)[:, None] * channels + d[None, :], here
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -40,8 +49,7 @@ def _energy_kernel(  # type: ignore[no-untyped-def]
     total = tl.zeros((DB,), dtype=ACC)
     for i in range(RUN):
         row = (part * RUN + i) * RB + tl.arange(0, RB)
-        here = (row < length)[:, None] & (d < channels)[None, :]
-        at = (picture * length + row)[:, None] * channels + d[None, :]
+        at, here = _tile(picture, row, d, length, channels)
         value = tl.load(x + at, mask=here, other=0.0).to(ACC)
         hidden = value * _normal(value)
         total += tl.sum(hidden * hidden, axis=0)
@@ -56,8 +64,7 @@ def _scale_kernel(  # type: ignore[no-untyped-def]
     d = tl.program_id(0) * DB + tl.arange(0, DB)
     row = tl.program_id(1) * RB + tl.arange(0, RB)
     known = d < channels
-    here = (row < length)[:, None] & known[None, :]
-    at = (picture * length + row)[:, None] * channels + d[None, :]
+    at, here = _tile(picture, row, d, length, channels)
     value = tl.load(x + at, mask=here, other=0.0).to(ACC)
     factor = tl.load(scale + picture * channels + d, mask=known, other=0.0).to(ACC)
     shift = tl.load(beta + d, mask=known, other=0.0).to(ACC)
@@ -75,8 +82,7 @@ def _sums_kernel(  # type: ignore[no-untyped-def]
     products, totals = tl.zeros((DB,), dtype=ACC), tl.zeros((DB,), dtype=ACC)
     for i in range(RUN):
         row = (part * RUN + i) * RB + tl.arange(0, RB)
-        here = (row < length)[:, None] & (d < channels)[None, :]
-        at = (picture * length + row)[:, None] * channels + d[None, :]
+        at, here = _tile(picture, row, d, length, channels)
         value = tl.load(x + at, mask=here, other=0.0).to(ACC)
         grad = tl.load(grad_y + at, mask=here, other=0.0).to(ACC)
         products += tl.sum(grad * value * _normal(value), axis=0)
@@ -94,8 +100,7 @@ def _grad_kernel(  # type: ignore[no-untyped-def]
     d = tl.program_id(0) * DB + tl.arange(0, DB)
     row = tl.program_id(1) * RB + tl.arange(0, RB)
     known = d < channels
-    here = (row < length)[:, None] & known[None, :]
-    at = (picture * length + row)[:, None] * channels + d[None, :]
+    at, here = _tile(picture, row, d, length, channels)
     value = tl.load(x + at, mask=here, other=0.0).to(ACC)
     grad = tl.load(grad_y + at, mask=here, other=0.0).to(ACC)
     factor = tl.load(scale + picture * channels + d, mask=known, other=0.0).to(ACC)
@@ -130,28 +135,25 @@ class _GeluResponse(torch.autograd.Function):
         x_BLD = x_BLD.contiguous()
         energy_BPD = x_BLD.new_empty(_parts(x_BLD), dtype=_sum_dtype(x_BLD.dtype))
         _launch(_energy_kernel, x_BLD, (x_BLD, energy_BPD), RUN=RUN)
-        size_BD = energy_BPD.sum(1).sqrt()
-        scale_BD = 1 + gamma_D.to(size_BD.dtype) * (size_BD / (size_BD.mean(1, keepdim=True) + eps))
+        energy_BD = energy_BPD.sum(1)
+        scale_BD = 1 + gamma_D.to(energy_BD.dtype) * response_share(energy_BD, eps)
         y_BLD = torch.empty_like(x_BLD)
         _launch(_scale_kernel, x_BLD, (x_BLD, scale_BD, beta_D, y_BLD))
-        ctx.save_for_backward(x_BLD, gamma_D, size_BD)
+        ctx.save_for_backward(x_BLD, gamma_D, energy_BD)
         ctx.eps, ctx.beta_dtype = eps, beta_D.dtype
         return y_BLD
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y_BLD: Tensor) -> tuple[Tensor | None, ...]:
-        x_BLD, gamma_D, size_BD = ctx.saved_tensors
+        x_BLD, gamma_D, energy_BD = ctx.saved_tensors
         grad_y_BLD = grad_y_BLD.contiguous()
-        product_BPD, total_BPD = (size_BD.new_empty(_parts(x_BLD)) for _ in range(2))
+        product_BPD, total_BPD = (energy_BD.new_empty(_parts(x_BLD)) for _ in range(2))
         _launch(_sums_kernel, x_BLD, (x_BLD, grad_y_BLD, product_BPD, total_BPD), RUN=RUN)
-        mean_B1 = size_BD.mean(1, keepdim=True) + ctx.eps
-        share_BD, product_BD = size_BD / mean_B1, product_BPD.sum(1)
-        grad_share_BD = product_BD * gamma_D.to(size_BD.dtype)
-        pushed_B1 = (grad_share_BD * size_BD).sum(1, keepdim=True) / (mean_B1 * mean_B1 * size_BD.shape[1])
-        grad_size_BD = grad_share_BD / mean_B1 - pushed_B1
-        pull_BD = torch.where(size_BD > 0, grad_size_BD / size_BD, 0.0)  # a silent channel has no direction
-        scale_BD = 1 + gamma_D.to(size_BD.dtype) * share_BD
+        gamma_1D, product_BD = gamma_D.to(energy_BD.dtype), product_BPD.sum(1)
+        share_BD = response_share(energy_BD, ctx.eps)
+        pull_BD = response_pull(product_BD * gamma_1D, energy_BD, ctx.eps)
+        scale_BD = 1 + gamma_1D * share_BD
         grad_x_BLD = torch.empty_like(x_BLD)
         _launch(_grad_kernel, x_BLD, (x_BLD, grad_y_BLD, scale_BD, pull_BD, grad_x_BLD))
         grad_gamma_D = (product_BD * share_BD).sum(0).to(gamma_D.dtype)

@@ -15,18 +15,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from detgraft.kernels.products import linear as quick_product
+from detgraft.kernels.recording import is_float32_on_cpu
 
 
 def linear(x: Tensor, weight_DC: Tensor, bias_D: Tensor | None = None) -> Tensor:
     """Return ``x @ weight.T + bias`` over the last dimension: (..., C) to (..., D)."""
-    if not _plain_cpu(x, weight_DC):
+    if not is_float32_on_cpu(x, weight_DC):
         return F.linear(x, weight_DC, bias_D)
     flat: Tensor = _CpuLinear.apply(x.reshape(-1, x.shape[-1]), weight_DC, bias_D)
     return flat.view(*x.shape[:-1], -1)
-
-
-def _plain_cpu(x: Tensor, weight: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 class _CpuLinear(torch.autograd.Function):

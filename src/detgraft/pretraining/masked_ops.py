@@ -126,15 +126,17 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def forward(_ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
+        return _reduced(value)
 
     @staticmethod
     def backward(_ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total)
-        return total
+        return _reduced(gradient)
+
+
+def _reduced(value: Tensor) -> Tensor:
+    total = value.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
 
 
 def _sum_over_processes(value: Tensor) -> Tensor:

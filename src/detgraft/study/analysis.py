@@ -16,6 +16,7 @@ from detgraft.study.files import read_json
 from detgraft.study.result import Cost, Result
 from detgraft.study.statistics import Comparison, bootstrap_interval, compare, paired_t, points
 from detgraft.study.store import Cell, State, StudyFolder
+from detgraft.study.terms import asks_for_weights
 
 FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 ULTRALYTICS = {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"}
@@ -68,7 +69,7 @@ class ArmSummary:
     @property
     def taken_over(self) -> str:
         """What the arm started with, for a table."""
-        own = "its weights=" if "weights=" in self.model.replace(" ", "") else ""
+        own = "its weights=" if asks_for_weights(self.model) else ""
         if self.transferred is None:
             return own or "nothing"
         return f"{100 * self.transferred:.0f} %" + (f", {own}" if own else "")

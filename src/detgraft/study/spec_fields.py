@@ -289,7 +289,7 @@ def _check_arms_start_alike(located: Located, init: str, arms: tuple[Arm, ...]) 
                 " name its YAML or expression and choose 'init:'.",
                 *key,
             )
-        if "weights=" in arm.model.replace(" ", "") and init != "pretrained":
+        if terms.asks_for_weights(arm.model) and init != "pretrained":
             raise located.fail(
                 f"{arm.name!r} asks for pretrained weights, but 'init: {init}' holds for every arm;"
                 " remove weights= or write 'init: pretrained'.",

@@ -118,6 +118,11 @@ def next_scale(base: str) -> str | None:
     return None
 
 
+def asks_for_weights(model: str) -> bool:
+    """Whether a graft expression names weights of its own."""
+    return "weights=" in model.replace(" ", "")
+
+
 def slug_of(name: str, taken: set[str]) -> str:
     """A folder name for an arm that no other arm has."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "arm"
