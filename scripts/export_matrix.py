@@ -20,7 +20,7 @@ for name, value in (("YOLO_OFFLINE", "1"), ("YOLO_AUTOINSTALL", "0"), ("HF_HUB_O
 from detgraft.catalog.registry import list_grafts  # noqa: E402
 from detgraft.errors import DetgraftError  # noqa: E402
 from detgraft.verify.check import check  # noqa: E402
-from detgraft.verify.export import BATCHES, FORMATS  # noqa: E402
+from detgraft.verify.checks.export import BATCHES, FORMATS  # noqa: E402
 from detgraft.verify.parity import BOX_TOLERANCE, SCORE_TOLERANCE  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -36,7 +36,7 @@ MARKERS = re.compile(r"(<!-- table:systems -->\n).*?(<!-- /table:systems -->)", 
 
 def rows() -> list[tuple[str, ...]]:
     from detgraft import show
-    from detgraft.upstream.quiet import quiet
+    from detgraft.upstream.release.quiet import quiet
 
     found = []
     for name in MODELS:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import detgraft
 from detgraft.datasets.labels import label_file, list_images
-from detgraft.study.analysis import Analysis
 from detgraft.study.api import report, run
+from detgraft.study.judge.analysis import Analysis
 
 BACKBONE, WIDTH, IMGSZ = "convnextv2_atto", 0.5, 224
 EPOCHS = {10: 30, 25: 20, 100: 25}  # the same for both arms

@@ -21,7 +21,7 @@ from pathlib import Path
 import timm
 import torch
 
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import DetgraftError
 
 SIZE = (64, 96)  # height and width of the backward pass

@@ -14,7 +14,16 @@ import detgraft
 
 PACKAGE = Path(detgraft.__file__).resolve().parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-ALONE = ("blocks", "pretraining", "kernels", "plan", "catalog", "weights", "datasets")  # rooms that need no Ultralytics
+ALONE = (
+    "base",
+    "blocks",
+    "pretraining",
+    "kernels",
+    "plan",
+    "catalog",
+    "weights",
+    "datasets",
+)  # rooms that need no Ultralytics
 
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:
@@ -42,7 +51,7 @@ def test_only_upstream_imports_ultralytics() -> None:
 
 
 def test_upstream_does_import_it() -> None:
-    names = {name for path in (PACKAGE / "upstream").glob("*.py") for name, _ in imported(path)}
+    names = {name for path in (PACKAGE / "upstream").rglob("*.py") for name, _ in imported(path)}
     assert "ultralytics" in {name.split(".")[0] for name in names}
 
 
@@ -94,7 +103,7 @@ def test_plan_and_catalog_import_without_torch() -> None:
 
 
 def test_blocks_name_their_source_and_licence() -> None:
-    for path in sorted((PACKAGE / "blocks").glob("*.py")):
+    for path in sorted((PACKAGE / "blocks").rglob("*.py")):
         if path.name == "__init__.py":
             continue
         text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""

@@ -13,8 +13,8 @@ from torch import nn
 
 from benchmarks.measure import Case, Work, training_step, without_gradients
 from benchmarks.rivals import PermutedConvNeXtV2
-from detgraft.blocks.convnext_fast import FastConvNeXtBlock
-from detgraft.blocks.convnextv2 import convnextv2
+from detgraft.blocks.backbones.convnext_fast import FastConvNeXtBlock
+from detgraft.blocks.backbones.convnextv2 import convnextv2
 from detgraft.kernels.products import linear
 
 SIZES = [("atto", 8), ("tiny", 4)]

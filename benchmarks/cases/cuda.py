@@ -19,8 +19,8 @@ import torch
 from benchmarks.cases import carafe, convnextv2
 from benchmarks.cases.models import channels_last, compiled, training_step
 from benchmarks.measure import Case, Work, unchecked, within
-from detgraft.blocks.convnext_fast import SWITCH
-from detgraft.upstream.models import build
+from detgraft.blocks.backbones.convnext_fast import SWITCH
+from detgraft.upstream.model.models import build
 
 FLOOR = "memory floor"
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.cases.models import channels_last, compiled, training_step
 from benchmarks.measure import Case, Work, unchecked, within, without_gradients
-from detgraft.upstream.models import build
+from detgraft.upstream.model.models import build
 
 GRAFTS = ("carafe", "dynamicconv", "c3k2_dynamicconv", "convnextv2_atto", "repvit_m0_9")
 COMPILED = ("carafe", "convnextv2_atto")  # a minute or two for each form

@@ -14,9 +14,9 @@ from torch import nn
 
 from benchmarks.measure import Case, Work, unchecked
 from benchmarks.rivals import PermutedConvNeXtV2, unfolded_carafe
+from detgraft.blocks.backbones.convnextv2 import convnextv2
 from detgraft.blocks.carafe import CARAFE
-from detgraft.blocks.convnextv2 import convnextv2
-from detgraft.upstream.models import build
+from detgraft.upstream.model.models import build
 
 
 class UnfoldedCARAFE(CARAFE):

@@ -20,7 +20,7 @@ def _session(name: str, folder: Path) -> Callable[[], None]:
     import onnxruntime
 
     from detgraft import YOLO
-    from detgraft.upstream.quiet import quiet
+    from detgraft.upstream.release.quiet import quiet
 
     before = Path.cwd()
     try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from benchmarks.measure import Case, Work, without_gradients
-from detgraft.blocks.repvit import repvit
+from detgraft.blocks.backbones.repvit import repvit
 
 
 def _build(batch: int) -> Mapping[str, Work]:

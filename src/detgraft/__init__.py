@@ -11,22 +11,21 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from detgraft._on_import import after_import
-
-__version__ = "0.1.0"
+from detgraft._version import __version__
 
 if TYPE_CHECKING:
     from detgraft.catalog.registry import list_grafts, register
+    from detgraft.measure.cost import show
     from detgraft.pretraining.api import pretrain
-    from detgraft.upstream.models import RTDETR, YOLO, build
+    from detgraft.upstream.model.models import RTDETR, YOLO, build
     from detgraft.verify.check import check
-    from detgraft.verify.cost import show
 
 _PUBLIC = {
-    "YOLO": "detgraft.upstream.models",
-    "RTDETR": "detgraft.upstream.models",
-    "build": "detgraft.upstream.models",
+    "YOLO": "detgraft.upstream.model.models",
+    "RTDETR": "detgraft.upstream.model.models",
+    "build": "detgraft.upstream.model.models",
     "check": "detgraft.verify.check",
-    "show": "detgraft.verify.cost",
+    "show": "detgraft.measure.cost",
     "pretrain": "detgraft.pretraining.api",
     "list_grafts": "detgraft.catalog.registry",
     "register": "detgraft.catalog.registry",
@@ -53,9 +52,9 @@ def __dir__() -> list[str]:
 def _install_hooks(step: str) -> None:
     # When one of our own modules is what imports Ultralytics, it is not complete yet; it installs the hooks at its end.
     ours = {name: module for name, module in sys.modules.items() if name.startswith("detgraft.upstream.")}
-    hooks = ours.get("detgraft.upstream.hooks")
+    hooks = ours.get("detgraft.upstream.hooks.tasks")
     if not any(getattr(m.__spec__, "_initializing", False) for m in ([hooks] if hooks else ours.values())):
-        hooks = importlib.import_module("detgraft.upstream.hooks")
+        hooks = importlib.import_module("detgraft.upstream.hooks.tasks")
         hooks.install()
         getattr(hooks, step)()
 

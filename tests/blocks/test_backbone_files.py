@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
-from detgraft.blocks.convnext_fast import FastConvNeXtBlock
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.blocks.backbones.convnext_fast import FastConvNeXtBlock
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import WeightsError
 from detgraft.weights.backbone_files import load_backbone_weights
 

@@ -10,9 +10,9 @@ from timm.layers import LayerNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch import nn
 
-from detgraft.blocks.convnext_fast import drawn_once
-from detgraft.blocks.convnextv2 import DIMS, convnextv2, convnextv2_spec
-from detgraft.blocks.timm_backbone import TimmBackbone, pyramid_channels
+from detgraft.blocks.backbones.convnext_fast import drawn_once
+from detgraft.blocks.backbones.convnextv2 import DIMS, convnextv2, convnextv2_spec
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone, pyramid_channels
 from detgraft.errors import ArgumentError, CatalogError
 from detgraft.weights.backbone_files import convnextv2_to_timm, load_backbone_weights
 

@@ -17,9 +17,9 @@ from timm.layers import SqueezeExcite
 from timm.models.repvit import ConvNorm, RepVggDw, RepVitMlp
 from torch import Tensor, nn
 
-from detgraft.blocks.fusing import fuse_tree
-from detgraft.blocks.repvit import SETTINGS, make_divisible, repvit, repvit_spec
-from detgraft.blocks.timm_backbone import TimmBackbone, pyramid_channels
+from detgraft.blocks.backbones.repvit import SETTINGS, make_divisible, repvit, repvit_spec
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone, pyramid_channels
+from detgraft.blocks.parts.fusing import fuse_tree
 from detgraft.errors import ArgumentError, CatalogError
 from detgraft.weights.backbone_files import repvit_to_timm
 

@@ -13,7 +13,7 @@ import torch
 from ops_reference import assert_close, batch_norms, randomise_norms, without_gradient
 from torch import nn
 
-from detgraft.blocks.timm_backbone import KeptBatchNorm2d, TimmBackbone, pyramid_channels
+from detgraft.blocks.backbones.timm_backbone import KeptBatchNorm2d, TimmBackbone, pyramid_channels
 from detgraft.errors import ArgumentError, CatalogError, WeightsError
 
 SWIN = ("swin_tiny_patch4_window7_224", {"embed_dim": 16, "depths": [1, 2, 1, 1], "num_heads": [1, 2, 2, 4]})
@@ -206,7 +206,7 @@ def test_safe_loading_and_no_class_path_of_timm(tmp_path: Path) -> None:
     torch.save({"model": model}, tmp_path / "model.pt")
     with zipfile.ZipFile(tmp_path / "model.pt") as archive:
         names = globals_in(next(archive.read(n) for n in archive.namelist() if n.endswith("data.pkl")))
-    assert "detgraft.blocks.timm_backbone TimmBackbone" in names
+    assert "detgraft.blocks.backbones.timm_backbone TimmBackbone" in names
     assert not any(name.startswith("timm") for name in names)
     torch.serialization.add_safe_globals([TimmBackbone, nn.Sequential, nn.Identity])
     try:

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from detgraft.datasets import made
-from detgraft.datasets.made import MIN_VISIBLE, draw_scene, make_shapes
-from detgraft.datasets.things import CLASSES
+from detgraft.demo import made
+from detgraft.demo.made import MIN_VISIBLE, draw_scene, make_shapes
+from detgraft.demo.things import CLASSES
 from detgraft.errors import ArgumentError, DataError
 
 SMALL = {"train": 3, "val": 2, "imgsz": 96}

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detgraft.upstream import capabilities
+from detgraft.upstream.release import capabilities
 
 NEEDS = {"yolo12n": "HAS_YOLO12", "yolo26n": "HAS_YOLO26"}
 """The capability that a base model needs."""

@@ -12,8 +12,8 @@ from expression_support import files_below, needs_base, run_cli, save_checkpoint
 from detgraft import YOLO, build
 from detgraft.catalog.wider import WIDER
 from detgraft.errors import ArgumentError, CatalogError, DetgraftError, PlanError
-from detgraft.upstream.expressions import compose_mapping, to_yaml
-from detgraft.upstream.models import describe
+from detgraft.upstream.describe.expressions import compose_mapping, to_yaml
+from detgraft.upstream.model.models import describe
 
 ZOO = {
     "yolo11n+convnextv2_atto(width=auto)": "yolo11n-convnextv2.yaml",

@@ -18,7 +18,7 @@ from detgraft.catalog.plugins import ENVIRONMENT, load_plugins
 from detgraft.catalog.registry import Catalogue, catalogue, register
 from detgraft.catalog.spec import Graft
 from detgraft.errors import CatalogError
-from detgraft.upstream import capabilities
+from detgraft.upstream.release import capabilities
 
 BLOCK = '''
 from torch import nn
@@ -259,7 +259,7 @@ def test_restricted_loading_with_a_plug_in(opened: Any) -> None:
 
 @pytest.mark.slow
 def test_a_model_with_a_plug_in_trains_on_in_a_fresh_process(opened: Any, tmp_path: Path) -> None:
-    from detgraft.datasets.made import make_shapes
+    from detgraft.demo.made import make_shapes
 
     run, path, count = opened
     data = make_shapes(tmp_path / "set", train=4, val=2, imgsz=64, seed=1)

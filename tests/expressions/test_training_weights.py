@@ -43,7 +43,7 @@ def at_step_zero(model: Any, **arguments: Any) -> State:
 
 @pytest.fixture(scope="module")
 def made_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from detgraft.datasets.made import make_shapes
+    from detgraft.demo.made import make_shapes
 
     return make_shapes(tmp_path_factory.mktemp("made") / "set", train=4, val=2, imgsz=64, seed=1)
 
@@ -128,7 +128,7 @@ words = json.loads(sys.argv[1])
 rank = int(words["rank"])
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{words['store']}", rank=rank, world_size=2)
-from detgraft.upstream.trainers import GraftedDetectionTrainer
+from detgraft.upstream.hooks.trainers import GraftedDetectionTrainer
 trainer = GraftedDetectionTrainer(overrides=words["overrides"])
 trainer.setup_model()
 model = trainer.model.float().train()
@@ -272,7 +272,7 @@ _DDP_PARENT = """
 import json, sys
 words = json.loads(sys.argv[1])
 from detgraft import YOLO
-from detgraft.upstream.trainers import GraftedDetectionTrainer
+from detgraft.upstream.hooks.trainers import GraftedDetectionTrainer
 from ultralytics.utils.dist import generate_ddp_file
 model = YOLO(words["model"], transfer=words["transfer"])
 own = {"data": words["data"], "epochs": 1, "project": words["project"], "name": "ddp"}

@@ -15,7 +15,7 @@ from torch import nn
 from detgraft import YOLO, build
 from detgraft.errors import ArgumentError, WeightsError
 from detgraft.testing.contract import randomise_norms
-from detgraft.upstream.transfer import report_of
+from detgraft.upstream.model.transfer import report_of
 from detgraft.weights.transfer import TransferReport
 
 

@@ -14,7 +14,7 @@ from expression_support import files_below, run_cli
 from safetensors.torch import save_file
 
 from detgraft import build
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import WeightsError
 from detgraft.weights.hub import load_default_weights
 

@@ -37,7 +37,7 @@ def reference(shared: Path) -> Callable[[str], dict[str, Any]]:
 @pytest.fixture(scope="session")
 def made_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data YAML of a made set of a few small pictures."""
-    from detgraft.datasets.made import make_shapes
+    from detgraft.demo.made import make_shapes
 
     data: Path = make_shapes(tmp_path_factory.mktemp("made") / "set", train=4, val=3, imgsz=96, seed=1)
     return data
@@ -46,7 +46,7 @@ def made_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def other_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second made set, for continuing a training elsewhere."""
-    from detgraft.datasets.made import make_shapes
+    from detgraft.demo.made import make_shapes
 
     data: Path = make_shapes(tmp_path_factory.mktemp("other") / "set", train=4, val=2, imgsz=64, seed=2)
     return data

@@ -262,7 +262,7 @@ def go_on_in_new_process(
     run: Run, data: Path, other: Path, *, detgraft_first: bool = False, env: dict[str, str] | None = None
 ) -> dict[str, Any]:
     """Run every step of a checkpoint's life in a new process and return what was found."""
-    from detgraft.verify.export import missing_tools
+    from detgraft.verify.checks.export import missing_tools
 
     formats = ["torchscript"] if missing_tools("onnx") else ["torchscript", "onnx"]
     words = {
@@ -292,7 +292,7 @@ OFFICIAL = {
 
 def official_form(key: str, folder: Any) -> Any:
     """Write the zoo's YAML with the graft's official form; return its path."""
-    from detgraft.upstream.resolve import ZOO, without_scale
+    from detgraft.upstream.describe.resolve import ZOO, without_scale
 
     name = without_scale(BY_KEY[key].zoo)
     path = folder / f"official-{name}"
@@ -329,7 +329,7 @@ def spoiled(wrong: Wrong, folder: Path) -> tuple[Path, int]:
 
 def yaml_of(name: str) -> Path:
     """A YAML of the zoo, or of stock Ultralytics."""
-    from detgraft.upstream.capabilities import stock_yamls
-    from detgraft.upstream.resolve import ZOO
+    from detgraft.upstream.describe.resolve import ZOO
+    from detgraft.upstream.release.capabilities import stock_yamls
 
     return ZOO / name if (ZOO / name).is_file() else stock_yamls()[name]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from detgraft import build
-from detgraft.blocks.convnextv2 import DIMS
-from detgraft.blocks.repvit import SETTINGS
+from detgraft.blocks.backbones.convnextv2 import DIMS
+from detgraft.blocks.backbones.repvit import SETTINGS
 from detgraft.catalog.registry import catalogue
-from detgraft.upstream.resolve import zoo_yamls
+from detgraft.upstream.describe.resolve import zoo_yamls
 
 # REFERENCE section 1: the backbone alone at factor 1, without the dead norm and classifier.
 PARAMETERS = {

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from detgraft import build
-from detgraft.upstream import capabilities
+from detgraft.upstream.release import capabilities
 
 STOCK = ["yolo11n.yaml", "rtdetr-l.yaml"]
 

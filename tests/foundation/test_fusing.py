@@ -13,8 +13,8 @@ from support import BY_KEY, KEYS, NC, OFFICIAL, main_output, official_form, rand
 from torch import nn
 
 from detgraft import build
-from detgraft.blocks.fusing import fuse_tree
-from detgraft.upstream.hooks import is_stock
+from detgraft.blocks.parts.fusing import fuse_tree
+from detgraft.upstream.model.marks import is_stock
 
 ALL = [*KEYS, *(f"{key}_official" for key in OFFICIAL)]
 

@@ -67,4 +67,4 @@ def test_stock_models_keep_their_own_trainer() -> None:
     from ultralytics import YOLO
 
     assert YOLO("yolo11n.yaml")._smart_load("trainer").__module__.startswith("ultralytics.")
-    assert YOLO("yolo11n-carafe.yaml")._smart_load("trainer").__module__ == "detgraft.upstream.trainers"
+    assert YOLO("yolo11n-carafe.yaml")._smart_load("trainer").__module__ == "detgraft.upstream.hooks.trainers"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 
 from detgraft.kernels.layout import in_fast_layout
-from detgraft.upstream.models import build
+from detgraft.upstream.model.models import build
 
 
 def layouts_into(layer: nn.Module) -> list[bool]:

@@ -12,7 +12,7 @@ from seed_yamls import has_chinese
 from support import TINY
 
 from detgraft import YOLO, build
-from detgraft.upstream.resolve import ZOO
+from detgraft.upstream.describe.resolve import ZOO
 
 CARAFE = (ZOO / "yolo11-carafe.yaml").read_text("utf-8")
 ODD_NAMES = ["模型 一", "ünïcode (1)", "a.b c", "exp11s"]

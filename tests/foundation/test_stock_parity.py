@@ -11,7 +11,7 @@ import torch
 from support import answer, run_python
 
 from detgraft import build
-from detgraft.upstream import capabilities
+from detgraft.upstream.release import capabilities
 
 STOCK = ["yolo11n.yaml", "yolov8n.yaml", "yolov9e.yaml", "rtdetr-l.yaml"]
 STOCK += ["yolo26n.yaml"] if capabilities.HAS_YOLO26 else []
@@ -141,7 +141,7 @@ def test_nothing_of_a_build_stays_behind_in_ultralytics(tmp_path: Path) -> None:
     path = tmp_path / "yolo11-relu.yaml"
     path.write_text(
         "activation: nn.ReLU()\n"
-        + (Path(capabilities.__file__).parents[1] / "zoo" / "yolo11-carafe.yaml").read_text("utf-8"),
+        + (Path(capabilities.__file__).parents[2] / "zoo" / "yolo11-carafe.yaml").read_text("utf-8"),
         "utf-8",
     )
     build(path, nc=3)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from support import BY_KEY, KEYS, Run, go_on_in_new_process, sizes_seen, tensors_in
 
-from detgraft.upstream import capabilities
-from detgraft.verify.export import missing_tools
+from detgraft.upstream.release import capabilities
+from detgraft.verify.checks.export import missing_tools
 
 Interrupted = Callable[[str], Run]
 Reopened = Callable[[str], tuple[Run, dict[str, Any]]]

@@ -14,7 +14,7 @@ from support import TINY, answer, run_python
 
 from detgraft import YOLO, build
 from detgraft.errors import WeightsError
-from detgraft.upstream.resolve import ZOO
+from detgraft.upstream.describe.resolve import ZOO
 
 ROW = "convnextv2_atto, []"
 

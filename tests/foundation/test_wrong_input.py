@@ -12,7 +12,7 @@ from support import Answer, Wrong, spoiled, tree, words_of
 
 from detgraft import YOLO, build
 from detgraft.errors import ArgumentError, CatalogError, DetgraftError, PlanError
-from detgraft.upstream.resolve import ZOO
+from detgraft.upstream.describe.resolve import ZOO
 
 Cli = Callable[..., Answer]
 

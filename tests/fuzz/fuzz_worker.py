@@ -29,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(1)
     import detgraft
     from detgraft.errors import DetgraftError
-    from detgraft.upstream.quiet import quiet
+    from detgraft.upstream.release.quiet import quiet
 
     detgraft.build("yolo11n+carafe")  # imports what a build needs before the limit and the hook are set
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else None

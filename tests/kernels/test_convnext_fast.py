@@ -13,9 +13,9 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from detgraft.blocks import convnext_fast
-from detgraft.blocks.convnext_fast import FastConvNeXtBlock
-from detgraft.blocks.convnextv2 import convnextv2
+from detgraft.blocks.backbones import convnext_fast
+from detgraft.blocks.backbones.convnext_fast import FastConvNeXtBlock
+from detgraft.blocks.backbones.convnextv2 import convnextv2
 from detgraft.kernels.convnext import response_mlp
 from detgraft.kernels.products import linear
 

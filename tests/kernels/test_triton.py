@@ -156,7 +156,7 @@ def test_every_kernel_compiles_for_hopper_without_spilling(tmp_path: Path) -> No
 def test_block_on_cuda(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     from test_convnext_fast import outcome, pair
 
-    from detgraft.blocks import convnext_fast
+    from detgraft.blocks.backbones import convnext_fast
 
     monkeypatch.setenv(convnext_fast.SWITCH, "1")
     calls: list[str] = []

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from detgraft import YOLO
 from detgraft.cli.main import app
-from detgraft.datasets.made import make_shapes
+from detgraft.demo.made import make_shapes
 from detgraft.errors import DetgraftError
-from detgraft.upstream.pretrained import grafted_backbone
+from detgraft.upstream.model.pretrained import grafted_backbone
 
 FIRST = ["pretrain_epochs=1", "pretrain_imgsz=96", "pretrain_batch=4", "pretrain_workers=0", "pretrain_picture_every=0"]
 TINY = ["epochs=1", "imgsz=64", "batch=2", "workers=0", "device=cpu", "plots=False", "lr0=0.0", "warmup_epochs=0"]

@@ -7,7 +7,7 @@ import torch
 from pretrain_support import randomise
 from torch import Tensor
 
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import ArgumentError, CatalogError
 from detgraft.pretraining.backbones import build_backbone, known_names, timm_state_dict
 from detgraft.pretraining.fcmae import FCMAE

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pretrain_support import randomise
 from torch import Tensor
 
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.pretraining.backbones import build_backbone
 from detgraft.pretraining.cpu_products import linear
 from detgraft.pretraining.fcmae import FCMAE

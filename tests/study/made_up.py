@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from detgraft.study.cell import WATCH, end_with_parent, run_cell
-from detgraft.study.checkpoints import Checkpoints
-from detgraft.study.config import CellConfig, config_of
-from detgraft.study.detections import Detections, Truth, bootstrap, match, save_detections
-from detgraft.study.files import write_json
-from detgraft.study.result import Cost, Result, SplitMetrics
-from detgraft.study.spec import StudySpec, read_spec
-from detgraft.study.store import Cell, StudyFolder
+from detgraft.base.files import write_json
+from detgraft.measure.price import Cost
+from detgraft.study.design.config import CellConfig, config_of
+from detgraft.study.design.spec import StudySpec, read_spec
+from detgraft.study.judge.detections import Detections, Truth, bootstrap, match, save_detections
+from detgraft.study.judge.result import Result, SplitMetrics
+from detgraft.study.run.cell import WATCH, end_with_parent, run_cell
+from detgraft.study.run.checkpoints import Checkpoints
+from detgraft.study.run.store import Cell, StudyFolder
 
 STUDY = """
 data: data.yaml

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detgraft.study.detections import (
+from detgraft.study.judge.detections import (
     Detections,
     Truth,
     average_precision,
@@ -52,7 +52,7 @@ def scene(seed: int, pictures: int = 12, classes: int = 3, noise: float = 6.0) -
 @pytest.mark.parametrize("seed", range(4))
 def test_average_precision_equals_faster_coco_eval(seed: int) -> None:
     pytest.importorskip("faster_coco_eval", reason="the extra study is not installed")
-    from detgraft.study.coco import coco_metrics
+    from detgraft.study.judge.coco import coco_metrics
 
     truth, found = scene(seed)
     figures, per_class = coco_metrics(truth, found)
@@ -66,7 +66,7 @@ def test_average_precision_equals_faster_coco_eval(seed: int) -> None:
 
 def test_perfect_and_empty_detections() -> None:
     pytest.importorskip("faster_coco_eval", reason="the extra study is not installed")
-    from detgraft.study.coco import coco_metrics
+    from detgraft.study.judge.coco import coco_metrics
 
     truth, _ = scene(0)
     perfect = Detections(truth.boxes_G4, np.linspace(0.5, 1, len(truth.classes_G)), truth.classes_G, truth.picture_G)

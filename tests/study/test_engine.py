@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 from made_up import finish, make_spec, write_preflight
 
+from detgraft.base.files import read_json, write_atomic
 from detgraft.study.api import Status, status
-from detgraft.study.checkpoints import Checkpoints
-from detgraft.study.errors import StudyBusyError, StudyChangedError, StudyError
-from detgraft.study.executor import Engine, Event, LocalPool, describe, duration
-from detgraft.study.failures import explain
-from detgraft.study.files import read_json, write_atomic
-from detgraft.study.launch import Slot, environment
-from detgraft.study.lock import Lock, holder_of
-from detgraft.study.result import Result
-from detgraft.study.store import State, StudyFolder
+from detgraft.study.design.errors import StudyBusyError, StudyChangedError, StudyError
+from detgraft.study.judge.result import Result
+from detgraft.study.run.checkpoints import Checkpoints
+from detgraft.study.run.executor import Engine, Event, LocalPool, describe, duration
+from detgraft.study.run.failures import explain
+from detgraft.study.run.launch import Slot, environment
+from detgraft.study.run.lock import Lock, holder_of
+from detgraft.study.run.store import State, StudyFolder
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("made_up.py")))
 SMALL = """
@@ -140,9 +140,9 @@ import json, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from made_up import make_spec, write_preflight
-from detgraft.study.executor import Engine, LocalPool
-from detgraft.study.launch import Slot
-from detgraft.study.store import StudyFolder
+from detgraft.study.run.executor import Engine, LocalPool
+from detgraft.study.run.launch import Slot
+from detgraft.study.run.store import StudyFolder
 study = StudyFolder(make_spec(Path(sys.argv[1]), {text!r}))
 with_lock = study.lock()
 study.open()

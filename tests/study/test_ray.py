@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from test_engine import STAND_IN, TINY, figures, prepared, states, work
 
-from detgraft.study.executor import Engine, Event
-from detgraft.study.ray_pool import RayPool
-from detgraft.study.store import State
+from detgraft.study.run.executor import Engine, Event
+from detgraft.study.run.pools import RayPool
+from detgraft.study.run.store import State
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.slow

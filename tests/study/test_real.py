@@ -20,20 +20,20 @@ import torch
 from safetensors.torch import save_file
 
 import detgraft
-from detgraft.datasets.made import make_shapes
+from detgraft.base.files import read_json, write_json
+from detgraft.demo.made import make_shapes
 from detgraft.study.api import report, run, status
-from detgraft.study.cell import run_cell
-from detgraft.study.checkpoints import Checkpoints
-from detgraft.study.config import config_of
-from detgraft.study.detections import average_precision, load_detections, match
-from detgraft.study.errors import StudyError
-from detgraft.study.failures import GpuMemoryError, explain
-from detgraft.study.files import read_json, write_json
-from detgraft.study.lock import holder_of
-from detgraft.study.result import Cost
-from detgraft.study.spec import StudySpec, read_spec
-from detgraft.study.store import Cell, State, StudyFolder
-from detgraft.study.training import Recorder
+from detgraft.study.design.config import config_of
+from detgraft.study.design.errors import StudyError
+from detgraft.study.design.spec import StudySpec, read_spec
+from detgraft.study.judge.detections import average_precision, load_detections, match
+from detgraft.study.judge.result import Cost
+from detgraft.study.run.cell import run_cell
+from detgraft.study.run.checkpoints import Checkpoints
+from detgraft.study.run.failures import GpuMemoryError, explain
+from detgraft.study.run.lock import holder_of
+from detgraft.study.run.store import Cell, State, StudyFolder
+from detgraft.study.run.training import Recorder
 
 pytest.importorskip("faster_coco_eval", reason="the extra study is not installed")
 STUDY = """

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from made_up import SMALL_STUDY, finish, finished_study, make_spec
 
-from detgraft.study.analysis import against_scale, analyse
 from detgraft.study.api import report
-from detgraft.study.errors import StudyError
-from detgraft.study.report import Report, claims_html, write_report
-from detgraft.study.result import Cost
-from detgraft.study.statistics import Verdict, compare, points
-from detgraft.study.store import StudyFolder
+from detgraft.study.design.errors import StudyError
+from detgraft.study.judge.analysis import against_scale, analyse
+from detgraft.study.judge.result import Cost
+from detgraft.study.judge.statistics import Verdict, compare, points
+from detgraft.study.report.report import Report, claims_html, write_report
+from detgraft.study.run.store import StudyFolder
 
 pytest.importorskip("plotly", reason="the extra study is not installed")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

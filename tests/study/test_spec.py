@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from detgraft.study.api import init
-from detgraft.study.config import config_of
-from detgraft.study.errors import StudyError
-from detgraft.study.spec import changes, only_adds, read_spec, spec_from_arguments
-from detgraft.study.spec_fields import check_train_keys
-from detgraft.study.template import TEMPLATE
-from detgraft.study.terms import next_scale
+from detgraft.study.design.config import config_of
+from detgraft.study.design.errors import StudyError
+from detgraft.study.design.fields import check_train_keys
+from detgraft.study.design.spec import changes, only_adds, read_spec, spec_from_arguments
+from detgraft.study.design.template import TEMPLATE
+from detgraft.study.design.terms import next_scale
 
 GOOD = """data: data.yaml
 base: yolo11n

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from detgraft.errors import ArgumentError
-from detgraft.study.statistics import (
+from detgraft.study.judge.statistics import (
     Verdict,
     _power,
     bootstrap_interval,

@@ -11,9 +11,9 @@ from made_up import SMALL_STUDY, finish, make_spec
 
 from detgraft.errors import MissingExtraError
 from detgraft.study.api import run
-from detgraft.study.cell import without_trackers
-from detgraft.study.store import StudyFolder
-from detgraft.study.tracking import check_trackers, track
+from detgraft.study.run.cell import without_trackers
+from detgraft.study.run.store import StudyFolder
+from detgraft.study.run.tracking import check_trackers, track
 
 
 def finished(folder: Path, text: str) -> StudyFolder:

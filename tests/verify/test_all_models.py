@@ -6,7 +6,7 @@ import pytest
 from verify_support import run_check
 
 from detgraft.catalog.registry import list_grafts
-from detgraft.upstream.resolve import zoo_yamls
+from detgraft.upstream.describe.resolve import zoo_yamls
 
 pytestmark = pytest.mark.slow
 

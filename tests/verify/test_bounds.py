@@ -11,9 +11,9 @@ from verify_support import run_check
 
 import detgraft
 from detgraft.errors import DetgraftError, PlanError
-from detgraft.upstream import bounds
-from detgraft.upstream.capabilities import stock_yamls
-from detgraft.upstream.resolve import zoo_yamls
+from detgraft.upstream.describe import bounds
+from detgraft.upstream.describe.resolve import zoo_yamls
+from detgraft.upstream.release.capabilities import stock_yamls
 
 HEAD = "head:\n- [[-1], 1, Detect, [nc]]\n"
 

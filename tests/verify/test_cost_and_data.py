@@ -12,9 +12,9 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 from verify_support import run_check
 
-from detgraft.datasets.made import make_shapes
-from detgraft.verify.flops import flop_counter
-from detgraft.verify.memory import peak_bytes
+from detgraft.demo.made import make_shapes
+from detgraft.measure.flops import flop_counter
+from detgraft.measure.memory import peak_bytes
 
 
 @pytest.mark.parametrize("mask", [True, False])

@@ -16,12 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import detgraft
-from detgraft.datasets.made import make_shapes
+from detgraft.demo.made import make_shapes
 from detgraft.errors import WeightsError
-from detgraft.upstream.probes import is_rtdetr
-from detgraft.upstream.safetensors_file import KEY, read_safetensors, write_safetensors
+from detgraft.measure.watch import main_output
+from detgraft.upstream.model.safetensors import KEY, read_safetensors, write_safetensors
+from detgraft.upstream.service.probes import is_rtdetr
 from detgraft.verify.subject import wake
-from detgraft.verify.watch import main_output
 
 TRAINING = {"imgsz": 64, "batch": 2, "workers": 0, "plots": False, "device": "cpu", "verbose": False, "val": False}
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from detgraft.blocks.arguments import require_positive
+from detgraft.blocks.parts.arguments import require_positive
 from detgraft.errors import ArgumentError
 
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detgraft.blocks.conv import ConvNormAct
 from detgraft.blocks.dynamic_conv import DynamicConv, DynamicConvBNAct
-from detgraft.blocks.fusing import fuse_tree
+from detgraft.blocks.parts.conv import ConvNormAct
+from detgraft.blocks.parts.fusing import fuse_tree
 
 
 class DynamicBottleneck(nn.Module):

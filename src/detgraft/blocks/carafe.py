@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detgraft.blocks.arguments import require_multiple, require_positive
-from detgraft.blocks.conv import ConvNormAct
-from detgraft.blocks.fusing import fuse_tree
+from detgraft.blocks.parts.arguments import require_multiple, require_positive
+from detgraft.blocks.parts.conv import ConvNormAct
+from detgraft.blocks.parts.fusing import fuse_tree
 from detgraft.errors import ArgumentError
 from detgraft.kernels.carafe import carafe
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detgraft.blocks.arguments import require_positive
-from detgraft.blocks.conv import ConvNormAct
+from detgraft.blocks.parts.arguments import require_positive
+from detgraft.blocks.parts.conv import ConvNormAct
 from detgraft.errors import ArgumentError
 
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from detgraft.blocks.arguments import require_multiple, require_padding, require_positive
-from detgraft.blocks.conv import activation, autopad
 from detgraft.blocks.dynamic_conv import batch_may_vary
-from detgraft.blocks.fusing import fold_batch_norm
+from detgraft.blocks.parts.arguments import require_multiple, require_padding, require_positive
+from detgraft.blocks.parts.conv import activation, autopad
+from detgraft.blocks.parts.fusing import fold_batch_norm
 
 
 class DeformConv(nn.Module):

@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detgraft.blocks.arguments import require_multiple, require_padding, require_positive
-from detgraft.blocks.conv import activation
-from detgraft.blocks.fusing import batch_norm_affine
+from detgraft.blocks.parts.arguments import require_multiple, require_padding, require_positive
+from detgraft.blocks.parts.conv import activation
+from detgraft.blocks.parts.fusing import batch_norm_affine
 from detgraft.kernels.per_picture import conv2d_per_picture, is_faster_per_picture
 from detgraft.kernels.recording import is_batch_fixed, is_traced
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detgraft.blocks.arguments import require_multiple, require_positive
+from detgraft.blocks.parts.arguments import require_multiple, require_positive
 from detgraft.errors import ArgumentError, nearest
 
 _STYLES = ("lp", "pl")

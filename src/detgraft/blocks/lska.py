@@ -19,7 +19,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detgraft.blocks.arguments import require_positive
+from detgraft.blocks.parts.arguments import require_positive
 from detgraft.errors import ArgumentError
 
 # Kernel size: dilation of the second pair. The first pair then has 2 * dilation - 1 taps and the second k // dilation.

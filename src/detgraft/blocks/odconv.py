@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detgraft.blocks.arguments import require_multiple, require_padding, require_positive
-from detgraft.blocks.conv import ConvNormAct, activation, autopad
 from detgraft.blocks.dynamic_conv import batch_may_vary
-from detgraft.blocks.fusing import batch_norm_affine
+from detgraft.blocks.parts.arguments import require_multiple, require_padding, require_positive
+from detgraft.blocks.parts.conv import ConvNormAct, activation, autopad
+from detgraft.blocks.parts.fusing import batch_norm_affine
 from detgraft.errors import ArgumentError
 
 

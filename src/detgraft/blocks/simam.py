@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detgraft.blocks.arguments import require_positive
+from detgraft.blocks.parts.arguments import require_positive
 from detgraft.errors import ArgumentError
 
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detgraft.blocks.arguments import require_multiple, require_padding, require_positive
-from detgraft.blocks.conv import ConvNormAct
 from detgraft.blocks.dynamic_conv import batch_may_vary
+from detgraft.blocks.parts.arguments import require_multiple, require_padding, require_positive
+from detgraft.blocks.parts.conv import ConvNormAct
 
 
 class SPDConv(nn.Module):

@@ -31,7 +31,7 @@ _CARAFE = Provenance(
 def _convnextv2(size: str, *aliases: str) -> Graft:
     return Graft(
         name=f"convnextv2_{size}",
-        target="detgraft.blocks.convnextv2:convnextv2",
+        target="detgraft.blocks.backbones.convnextv2:convnextv2",
         channels="pyramid",
         aliases=aliases,
         preset={"size": size},
@@ -45,7 +45,7 @@ def _convnextv2(size: str, *aliases: str) -> Graft:
 def _repvit(size: str) -> Graft:
     return Graft(
         name=f"repvit_{size}",
-        target="detgraft.blocks.repvit:repvit",
+        target="detgraft.blocks.backbones.repvit:repvit",
         channels="pyramid",
         preset={"size": size},
         site="backbone",

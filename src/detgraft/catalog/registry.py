@@ -103,7 +103,7 @@ def timm_entry(name: str) -> Graft:
     """Return the entry for ``timm/NAME``; whether timm knows NAME is found out when it is built."""
     return Graft(
         name=name,
-        target="detgraft.blocks.timm_backbone:TimmBackbone",
+        target="detgraft.blocks.backbones.timm_backbone:TimmBackbone",
         channels="pyramid",
         preset={"name": name.removeprefix(TIMM_PREFIX)},
         site="backbone",

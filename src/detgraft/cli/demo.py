@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from detgraft.cli.arguments import check_keys, parse_pairs
-from detgraft.demo import GRAFT, STOCK, DemoResult, run_demo
+from detgraft.demo.demonstration import GRAFT, STOCK, DemoResult, run_demo
 from detgraft.errors import ArgumentError
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from detgraft import __version__
+from detgraft._version import __version__
 from detgraft.errors import DetgraftError
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE ...", show_default=False)]

@@ -85,7 +85,7 @@ def check_name(name: str) -> None:
     Raises:
         CatalogError: Says why it cannot.
     """
-    from detgraft.upstream.capabilities import stock_module
+    from detgraft.upstream.release.capabilities import stock_module
 
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise CatalogError(f"a block's name is a Python name: letters, digits and _; found '{name}'")

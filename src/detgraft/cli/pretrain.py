@@ -67,7 +67,7 @@ def pretrain_backbone(model: str, pairs: Mapping[str, Any], first: dict[str, Any
         DetgraftError: No grafted backbone, wrong arguments, or no usable pictures; nothing is written then.
     """
     from detgraft.pretraining.api import pretrain
-    from detgraft.upstream.pretrained import grafted_backbone
+    from detgraft.upstream.model.pretrained import grafted_backbone
 
     if pairs.get("resume"):
         raise ArgumentError("pretrain= begins a training and resume= goes on with one; give one of them")

@@ -26,7 +26,7 @@ def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
     Raises:
         DetgraftError: Wrong arguments, model or data; nothing was started then.
     """
-    from detgraft.upstream.models import YOLO, argument_names, check_model_size
+    from detgraft.upstream.model.models import YOLO, argument_names, check_model_size
 
     flags, names = argument_names()
     pairs = parse_pairs(words, flags)

@@ -12,7 +12,7 @@ from rich.table import Table
 from detgraft.catalog.plugins import load_plugins
 from detgraft.cli.arguments import check_keys, image_size, parse_pairs
 from detgraft.errors import ArgumentError
-from detgraft.verify.cost import Shape, Summary, show
+from detgraft.measure.cost import Shape, Summary, show
 
 
 def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = False) -> None:
@@ -25,8 +25,8 @@ def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = 
     check_keys(pairs, ("imgsz", "nc", "ch", "plugins"))
     if as_json and as_yaml:
         raise ArgumentError("--json and --yaml are two answers; ask for one")
-    from detgraft.upstream.models import describe
-    from detgraft.upstream.quiet import quiet
+    from detgraft.upstream.model.models import describe
+    from detgraft.upstream.release.quiet import quiet
 
     load_plugins(str(pairs.get("plugins", "")))
     if as_yaml:

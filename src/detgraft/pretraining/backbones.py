@@ -10,9 +10,9 @@ from __future__ import annotations
 import timm
 from torch import Tensor
 
-from detgraft.blocks.convnextv2 import DIMS, convnextv2
-from detgraft.blocks.repvit import SETTINGS, repvit
-from detgraft.blocks.timm_backbone import TimmBackbone, full_state_keys
+from detgraft.blocks.backbones.convnextv2 import DIMS, convnextv2
+from detgraft.blocks.backbones.repvit import SETTINGS, repvit
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone, full_state_keys
 from detgraft.errors import ArgumentError, CatalogError, nearest
 
 CHANNELS = 3

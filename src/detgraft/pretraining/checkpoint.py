@@ -18,8 +18,8 @@ import timm
 import torch
 from safetensors.torch import save
 
-from detgraft import __version__
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft._version import __version__
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import ArgumentError, WeightsError
 from detgraft.pretraining.backbones import timm_state_dict
 from detgraft.pretraining.settings import Settings

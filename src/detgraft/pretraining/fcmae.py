@@ -18,7 +18,7 @@ import torch
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.kernels.depthwise import depthwise
 from detgraft.pretraining.cpu_products import linear
 from detgraft.pretraining.masked_encoder import MaskedEncoder

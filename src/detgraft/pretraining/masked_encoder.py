@@ -20,7 +20,7 @@ import torch
 from timm.layers import DropPath, GroupNorm
 from torch import Tensor, nn
 
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import CatalogError, SizeError
 from detgraft.pretraining.masked_ops import CLOSED, RULES, Rule, Visibility
 from detgraft.pretraining.masking import PATCH, grid_of, random_mask, upsample_mask

@@ -24,8 +24,8 @@ from timm.layers import GlobalResponseNormMlp, LayerNorm2d, Mlp
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
-from detgraft.blocks.convnext_fast import FastConvNeXtBlock
-from detgraft.blocks.timm_backbone import TimmBackbone
+from detgraft.blocks.backbones.convnext_fast import FastConvNeXtBlock
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.kernels.depthwise import depthwise, is_depthwise
 from detgraft.pretraining.cpu_products import linear
 from detgraft.pretraining.masking import PATCH, grid_of

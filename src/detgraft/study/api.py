@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from detgraft.base.extras import require
 from detgraft.errors import ArgumentError, Location
-from detgraft.study.errors import StudyError
-from detgraft.study.executor import Engine, Event, LocalPool, Pool, describe, local_slots
-from detgraft.study.extras import require
-from detgraft.study.preflight import preflight
-from detgraft.study.ray_pool import RayPool
-from detgraft.study.report import Report, write_report
-from detgraft.study.spec import StudySpec, read_spec, spec_from_arguments
-from detgraft.study.store import Cell, State, StudyFolder
-from detgraft.study.template import TEMPLATE
-from detgraft.study.tracking import check_trackers, track
+from detgraft.study.design.errors import StudyError
+from detgraft.study.design.spec import StudySpec, read_spec, spec_from_arguments
+from detgraft.study.design.template import TEMPLATE
+from detgraft.study.report.report import Report, write_report
+from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
+from detgraft.study.run.pools import RayPool
+from detgraft.study.run.preflight import preflight
+from detgraft.study.run.store import Cell, State, StudyFolder
+from detgraft.study.run.tracking import check_trackers, track
 
 RESUMES = ("continue", "restart")
 Study = str | Path | Mapping[str, str] | StudySpec

@@ -26,12 +26,12 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from detgraft.blocks.fusing import fuse_tree
+from detgraft.blocks.parts.fusing import fuse_tree
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
 from detgraft.errors import MissingExtraError
-from detgraft.upstream.load import load_yaml
-from detgraft.upstream.models import build
+from detgraft.upstream.describe.load import load_yaml
+from detgraft.upstream.model.models import build
 
 try:
     import pytest

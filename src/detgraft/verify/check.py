@@ -14,16 +14,16 @@ from typing import Any
 
 from torch import nn
 
-from detgraft import __version__
+from detgraft._version import __version__
 from detgraft.catalog.plugins import load_plugins
 from detgraft.errors import ArgumentError, nearest
-from detgraft.upstream.hooks import check_size
-from detgraft.upstream.quiet import quiet
-from detgraft.verify import data as data_check
-from detgraft.verify import ddp, export, fusing, gradients, portability, price, seeds, shapes
+from detgraft.measure.watch import LayerError
+from detgraft.upstream.model.sizes import check_size
+from detgraft.upstream.release.quiet import quiet
+from detgraft.verify.checks import data as data_check
+from detgraft.verify.checks import ddp, export, fusing, gradients, portability, price, seeds, shapes
 from detgraft.verify.result import CheckResult, Report
 from detgraft.verify.subject import Subject, open_subject
-from detgraft.verify.watch import LayerError
 
 CHECKS: dict[str, Callable[[Subject], CheckResult]] = {
     shapes.NAME: shapes.check,

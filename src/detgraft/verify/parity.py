@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detgraft.verify.watch import relative_drift
+from detgraft.measure.watch import relative_drift
 
 BOX_TOLERANCE = 0.1
 """Pixels. Rounding moves boxes by about 0.001 pixels; a layer that is off by a tenth, by tens of pixels."""

@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detgraft.errors import DetgraftError
 from detgraft.plan.rows import Plan
-from detgraft.upstream import probes
-from detgraft.upstream.models import open_model
+from detgraft.upstream.model.models import open_model
+from detgraft.upstream.service import probes
 from detgraft.verify.parity import Form
 
 SMALL = 160

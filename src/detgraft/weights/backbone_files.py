@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detgraft.blocks.timm_backbone import TimmBackbone, full_state_keys
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone, full_state_keys
 from detgraft.errors import WeightsError
 
 _WRAPPERS = ("model", "state_dict", "module", "model_state_dict")

@@ -16,7 +16,7 @@ import timm
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 
-from detgraft.blocks.timm_backbone import TimmBackbone, published_state
+from detgraft.blocks.backbones.timm_backbone import TimmBackbone, published_state
 from detgraft.errors import WeightsError
 from detgraft.weights.backbone_files import copy_state
 

@@ -1,0 +1,235 @@
+"""What a study compares: the strict study file, its one-line form, and the fingerprint that guards old results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detgraft.base.located import Located, read_located
+from detgraft.errors import Location
+from detgraft.study.design.errors import StudyError
+from detgraft.study.design.fields import read_fields
+from detgraft.study.design.terms import KEYS, METRIC_KEYS, Arm, Metrics
+
+_ENDING = r"\.(?:pth|pt|safetensors|bin)"
+_WEIGHTS_FILE = re.compile(rf"""'([^'\n]+{_ENDING})'|"([^"\n]+{_ENDING})"|([^\s,()\[\]{{}}='"]+{_ENDING})(?!\w)""")
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A checked study; see the template for what each field means.
+
+    Args:
+        located: The values as written and their lines.
+        folder: Folder that relative paths in the file are taken from.
+        fingerprints: SHA-256 of every file that the study names, by the name as written.
+    """
+
+    name: str
+    data: str
+    base: Arm
+    variants: tuple[Arm, ...]
+    controls: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    train: Mapping[str, Any]
+    init: str
+    weights: str | None
+    transfer_min: float
+    metrics: Metrics
+    plugins: tuple[str, ...]
+    executor: str
+    address: str | None
+    workers: int | None
+    track: tuple[str, ...]
+    out: Path
+    located: Located
+    folder: Path
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """The study file, or "command line"."""
+        return self.located.source
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """Base, variants and controls, in this order."""
+        return (self.base, *self.variants, *self.controls)
+
+    def resolve(self, name: str) -> str:
+        """Absolute path of a file that the study names, or the name itself when it is no file (a stock or zoo name)."""
+        path = Path(name)
+        if not path.is_absolute() and (self.folder / path).exists():
+            path = self.folder / path
+        return str(path.resolve()) if path.exists() else name
+
+    def where(self, arm: Arm) -> Location:
+        """Where an arm is written."""
+        if arm in self.variants:
+            return self.located.at("variants", self.variants.index(arm))
+        return self.located.at("base" if arm == self.base else "controls")
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that a result depends on, as plain JSON; where and how the runs are executed is left out."""
+        return {
+            "data": self.data,
+            "base": self.base.model,
+            "variants": {arm.name: arm.model for arm in self.variants},
+            "controls": {arm.name: arm.model for arm in self.controls},
+            "seeds": list(self.seeds),
+            "train": dict(sorted(self.train.items())),
+            "init": self.init,
+            "weights": self.weights,
+            "transfer_min": self.transfer_min,
+            "metrics": vars(self.metrics),
+            "plugins": list(self.plugins),
+            "files": dict(sorted(self.fingerprints.items())),
+        }
+
+    def digest(self) -> str:
+        """SHA-256 of :meth:`identity`."""
+        return digest_of(self.identity())
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value in its canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_spec(path: str | Path) -> StudySpec:
+    """Read and check a study file.
+
+    Args:
+        path: The YAML file.
+
+    Raises:
+        StudyError: With the line, for anything that is unknown, missing, of the wrong type or contradictory.
+    """
+    path = Path(path)
+    return build_spec(read_located(path, StudyError), path.resolve().parent, path.stem)
+
+
+def spec_from_arguments(arguments: Mapping[str, str]) -> StudySpec:
+    """Make a study from ``key=value`` arguments; what is no key of a study is a training argument.
+
+    Args:
+        arguments: For example ``{"data": "bccd.yaml", "base": "yolo11n", "variants": "carafe,repvit_m0_9",
+            "seeds": "6", "epochs": "100"}``. Keys of ``metrics:`` stand on their own, as in ``margin=0.005``.
+
+    Raises:
+        StudyError: As :func:`read_spec`, without a line.
+    """
+    values: dict[str, Any] = {}
+    for key, text in arguments.items():
+        if key in ("variants", "controls", "plugins", "track"):
+            values[key] = _split(text)
+        elif key == "seeds" and "," in text:
+            values[key] = [_scalar(part) for part in _split(text)]
+        elif key in METRIC_KEYS:
+            values.setdefault("metrics", {})[key] = _scalar(text)
+        elif key in KEYS and key not in ("train", "metrics"):
+            values[key] = _scalar(text)
+        else:
+            values.setdefault("train", {})[key] = _scalar(text)
+    return build_spec(Located("command line", values, error=StudyError), Path.cwd(), "study")
+
+
+def _scalar(text: str) -> Any:
+    """Read one value of the command line as YAML reads it (``3``, ``0.1``, ``True``, ``none``)."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if value is not None or text.strip() in ("null", "~") else text
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside parentheses: ``a(x=1,y=2),b`` becomes two parts."""
+    parts = re.split(r",(?![^(]*\))", text)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def build_spec(located: Located, folder: Path, default_name: str) -> StudySpec:
+    """Check the plain values of a study file; see :func:`read_spec`.
+
+    Args:
+        located: The values and their lines.
+        folder: Folder that relative paths are taken from.
+        default_name: Name of the study when the file gives none.
+    """
+    located.check_keys(located.values, KEYS, "key")
+    fields = read_fields(located, default_name)
+    spec = StudySpec(located=located, folder=folder, **fields)
+    return StudySpec(**{**vars(spec), "fingerprints": fingerprints(spec)})
+
+
+def fingerprints(spec: StudySpec) -> dict[str, str]:
+    """SHA-256 of every file that the study names: data YAML, model YAMLs, weights files in models, and plug-ins.
+
+    A data folder is fingerprinted by the names and sizes of its files, leaving out Ultralytics' own ``*.cache``.
+    """
+    # The initial checkpoint is not among them: it may be fetched only when the study first runs.
+    names = {spec.data, *spec.plugins}
+    for arm in spec.arms:
+        names |= {arm.model, *weights_files(spec, arm.model)}
+    found = {}
+    for name in names:
+        path = Path(spec.resolve(name))
+        if path.is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".cache")
+            found[name] = digest_of([[p.relative_to(path).as_posix(), p.stat().st_size] for p in files])
+    return found
+
+
+def weights_files(spec: StudySpec, model: str) -> set[str]:
+    """Names of the weights files that a model asks for, in its expression or in its YAML, as written there."""
+    path = Path(spec.resolve(model))
+    text = path.read_text("utf-8", "replace") if path.suffix in (".yaml", ".yml") and path.is_file() else model
+    found = {match[1] or match[2] or match[3] for match in _WEIGHTS_FILE.finditer(text)}
+    return {name for name in found if Path(spec.resolve(name)).is_file()}
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """Say what differs between two study identities, one line for each difference.
+
+    Args:
+        old: Identity that the results were made with.
+        new: Identity of the file now.
+        path: Key that leads here.
+    """
+    lines = []
+    for key in sorted({*old, *new}, key=str):
+        where = f"{path}.{key}" if path else str(key)
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += changes(before, after, where)
+        elif path == "files" and before and after:
+            lines.append(f"{key}: the content of this file is another one")
+        else:
+            lines.append(f"{where}: was {_show(before)}, is {_show(after)}")
+    return lines
+
+
+def only_adds(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the new identity only has more seeds, variants or controls than the old one."""
+    grown = ("seeds", "variants", "controls", "files")
+    if any(old.get(key) != new.get(key) for key in {*old, *new} if key not in grown):
+        return False
+    if not set(old["seeds"]) <= set(new["seeds"]):
+        return False
+    return all(new[key].get(name) == value for key in grown[1:] for name, value in old[key].items())
+
+
+def _show(value: Any) -> str:
+    return "absent" if value is None else json.dumps(value)

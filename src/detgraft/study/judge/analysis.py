@@ -1,0 +1,327 @@
+"""From the results of a study to what may be said about it; the report only writes this down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detgraft.base.files import read_json
+from detgraft.errors import Location
+from detgraft.measure.price import Cost
+from detgraft.study.design.errors import StudyError
+from detgraft.study.design.terms import asks_for_weights
+from detgraft.study.judge.result import Result
+from detgraft.study.judge.statistics import Comparison, bootstrap_interval, compare, paired_t, points
+from detgraft.study.run.store import Cell, State, StudyFolder
+
+FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+ULTRALYTICS = {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"}
+AXES = {"latency_ms": "latency", "params": "parameters", "gflops": "GFLOPs"}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and its 95 % t interval; the ends are NaN with fewer than two seeds."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm over its finished seeds.
+
+    Args:
+        name: Its name.
+        role: ``base``, ``variant`` or ``control``.
+        model: What was trained.
+        seeds: Finished seeds.
+        primary: The deciding figure.
+        sd: Its standard deviation over seeds.
+        figures: Mean of every COCO figure on the deciding split, None where there is nothing to measure it on.
+        ultralytics: Mean of Ultralytics' own figures on it.
+        cost: What the arm costs.
+        transferred: Share of tensors from the initial checkpoint, None from scratch.
+        resumed: Seeds whose run was broken off and resumed.
+        hours: Training time of all its runs.
+        best_epoch: Mean of the best epochs.
+    """
+
+    name: str
+    role: str
+    model: str
+    seeds: tuple[int, ...]
+    primary: Interval
+    sd: float
+    figures: Mapping[str, float | None]
+    ultralytics: Mapping[str, float | None]
+    cost: Cost
+    transferred: float | None
+    resumed: tuple[int, ...]
+    hours: float
+    best_epoch: float
+
+    @property
+    def taken_over(self) -> str:
+        """What the arm started with, for a table."""
+        own = "its weights=" if asks_for_weights(self.model) else ""
+        if self.transferred is None:
+            return own or "nothing"
+        return f"{100 * self.transferred:.0f} %" + (f", {own}" if own else "")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One variant with everything said about it.
+
+    Args:
+        comparison: Against the base, by seeds.
+        pictures_low: Lower end of the 95 % interval of the difference under resampled pictures.
+        pictures_high: Upper end of it.
+        scale: Sentence that sets it beside the larger stock scale; empty without that control.
+        per_class: Difference by class name with its interval.
+    """
+
+    comparison: Comparison
+    pictures_low: float
+    pictures_high: float
+    scale: str
+    per_class: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A whole study.
+
+    Args:
+        name: Name of the study.
+        split: Deciding split.
+        primary: Deciding figure.
+        margin: Differences up to this size count as none.
+        alpha: Family-wise error rate.
+        images: Number of pictures of the deciding split.
+        arms: Every arm that has results.
+        judged: Every variant that has a pair with the base.
+        control: The larger stock scale against the base, None without it.
+        curves: Learning curves (mAP50-95 on val) by arm: rows of (epoch, lowest, mean, highest).
+        results: Every result.
+        cells: Number of cells in each state.
+        failed: Sentence of each failed run.
+        extended: How the study was extended after results were seen.
+        digest: SHA-256 of the study.
+    """
+
+    name: str
+    split: str
+    primary: str
+    margin: float
+    alpha: float
+    images: int
+    arms: tuple[ArmSummary, ...]
+    judged: tuple[Judged, ...]
+    control: Comparison | None
+    curves: Mapping[str, tuple[tuple[int, float, float, float], ...]]
+    results: tuple[Result, ...]
+    cells: Mapping[str, int]
+    failed: Mapping[str, str]
+    extended: tuple[Mapping[str, Any], ...]
+    digest: str
+
+    @property
+    def base(self) -> ArmSummary:
+        """The base."""
+        return next(arm for arm in self.arms if arm.role == "base")
+
+
+def analyse(folder: StudyFolder) -> Analysis:
+    """Analyse what a study has finished so far.
+
+    Raises:
+        StudyError: Base and variants share no finished seed, or runs were measured on different pictures.
+    """
+    spec = folder.spec
+    cells = list(folder.cells())
+    states = {cell: cell.state() for cell in cells}
+    done = [cell for cell in cells if states[cell] is State.DONE]
+    results = {cell: cell.result() for cell in done}
+    split = _deciding_split(spec.metrics.split, results.values(), folder.path)
+    by_arm: dict[str, dict[int, Result]] = {arm.name: {} for arm in spec.arms}
+    for cell, result in results.items():
+        by_arm[cell.arm.name][cell.seed] = result
+    values = {name: _values(runs, split, spec.metrics.primary) for name, runs in by_arm.items()}
+    base = values[spec.base.name]
+    variants = {arm.name: values[arm.name] for arm in spec.variants}
+    if not any(set(base) & set(runs) for runs in variants.values()):
+        raise StudyError("base and variants have no finished seed in common yet.", Location(str(folder.path)))
+    found = compare(base, variants, spec.metrics.margin, spec.metrics.alpha)
+    control = spec.controls[0].name if spec.controls and values[spec.controls[0].name] else None
+    summaries = [
+        _summary(arm.name, arm.role, arm.model, by_arm[arm.name], values[arm.name], split)
+        for arm in spec.arms
+        if values[arm.name]
+    ]
+    by_name = {arm.name: arm for arm in summaries}
+    judged = [_judge(item, folder, cells, by_arm, values, split, by_name, control) for item in found if item.pairs]
+    return Analysis(
+        name=spec.name,
+        split=split,
+        primary=spec.metrics.primary,
+        margin=spec.metrics.margin,
+        alpha=spec.metrics.alpha,
+        images=next(iter(results.values())).metrics[split].images,
+        arms=tuple(summaries),
+        judged=tuple(judged),
+        control=compare(base, {control: values[control]}, spec.metrics.margin)[0] if control else None,
+        curves={arm.name: _curve([c for c in done if c.arm == arm]) for arm in spec.arms if by_arm[arm.name]},
+        results=tuple(results.values()),
+        cells={state.value: list(states.values()).count(state) for state in State},
+        failed={cell.label: cell.error() for cell in cells if states[cell] is State.FAILED},
+        extended=tuple(folder.extended()),
+        digest=spec.digest(),
+    )
+
+
+def _deciding_split(wanted: str, results: Iterable[Result], where: Path) -> str:
+    """The split that decides, after checking that every run was measured on the same pictures of it."""
+    runs = list(results)
+    if not runs:
+        raise StudyError("no run has finished yet.", Location(str(where)))
+    split = wanted if wanted != "auto" else ("test" if all("test" in run.metrics for run in runs) else "val")
+    if any(split not in run.metrics for run in runs):
+        raise StudyError(f"the data has no split {split!r}.", Location(str(where)))
+    truths = {run.metrics[split].truth for run in runs}
+    if len(truths) > 1:
+        raise StudyError(
+            f"the pictures or labels of {split!r} changed while the study ran ({len(truths)} versions among"
+            f" {len(runs)} runs), so the runs cannot be compared.",
+            Location(str(where)),
+        )
+    return split
+
+
+def _values(runs: Mapping[int, Result], split: str, figure: str) -> dict[int, float]:
+    """The figure by seed, leaving out runs in which there was nothing to measure."""
+    found = {seed: run.metrics[split].coco.get(figure) for seed, run in runs.items()}
+    return {seed: float(value) for seed, value in found.items() if value is not None}
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """Mean and 95 % t interval of some numbers."""
+    test = paired_t(np.array(list(values), dtype=np.float64))
+    return Interval(float(test.mean), float(test.low), float(test.high))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _summary(
+    name: str, role: str, model: str, runs: Mapping[int, Result], values: Mapping[int, float], split: str
+) -> ArmSummary:
+    seeds = tuple(sorted(values))
+    metrics = [runs[seed].metrics[split] for seed in seeds]
+    return ArmSummary(
+        name=name,
+        role=role,
+        model=model,
+        seeds=seeds,
+        primary=interval(values.values()),
+        sd=float(np.std(list(values.values()), ddof=1)) if len(seeds) > 1 else math.nan,
+        figures={key: _mean(m.coco.get(key) for m in metrics) for key in FIGURES},
+        ultralytics={key: _mean(m.ultralytics.get(at) for m in metrics) for key, at in ULTRALYTICS.items()},
+        cost=runs[seeds[0]].cost,
+        transferred=_mean(runs[seed].transferred for seed in seeds),
+        resumed=tuple(seed for seed in seeds if runs[seed].resumed),
+        hours=sum(runs[seed].seconds for seed in seeds) / 3600,
+        best_epoch=float(np.mean([runs[seed].best_epoch for seed in seeds])),
+    )
+
+
+def _judge(
+    found: Comparison,
+    folder: StudyFolder,
+    cells: list[Cell],
+    by_arm: Mapping[str, Mapping[int, Result]],
+    values: Mapping[str, Mapping[int, float]],
+    split: str,
+    arms: Mapping[str, ArmSummary],
+    control: str | None,
+) -> Judged:
+    base = folder.spec.base.name
+    seeds = sorted(set(values[base]) & set(values[found.variant]))
+    draws = {
+        name: [_draws(cell, split) for seed in seeds for cell in cells if (cell.arm.name, cell.seed) == (name, seed)]
+        for name in (base, found.variant)
+    }
+    complete = all(array is not None for arrays in draws.values() for array in arrays)
+    low, high = bootstrap_interval(draws[base], draws[found.variant]) if complete else (math.nan, math.nan)
+    classes = by_arm[base][seeds[0]].metrics[split].per_class
+    per_class = {}
+    for name in classes:
+        pairs = [[by_arm[arm][s].metrics[split].per_class.get(name) for arm in (found.variant, base)] for s in seeds]
+        differences = [after - before for after, before in pairs if after is not None and before is not None]
+        if differences:
+            per_class[name] = interval(differences)
+    scale = ""
+    if control is not None and set(values[control]) & set(values[found.variant]):
+        scale = against_scale(
+            compare(values[found.variant], {control: values[control]})[0], arms[found.variant].cost, arms[control].cost
+        )
+    return Judged(found, low, high, scale, per_class)
+
+
+def _draws(cell: Cell, split: str) -> Any:
+    try:
+        return np.load(cell.folder / f"bootstrap_{split}.npy", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+
+
+def against_scale(scale: Comparison, variant: Cost, control: Cost) -> str:
+    """Say whether the larger stock scale does better than a variant, and for less or for more.
+
+    Args:
+        scale: The scale (as variant) against the graft (as base).
+        variant: Cost of the graft.
+        control: Cost of the larger scale.
+    """
+    name = scale.variant.removeprefix("scale: ")
+    figures = f"{points(scale.difference)} points, {points(scale.low)} to {points(scale.high)}"
+    if scale.low > 0:
+        better = f"{name} does better ({figures})"
+    elif scale.high < 0:
+        better = f"{name} does worse ({figures})"
+    else:
+        better = f"{name} is not clearly better or worse ({figures})"
+    ratios = {}
+    for key, word in AXES.items():
+        before, after = getattr(variant, key), getattr(control, key)
+        if before and after:
+            ratios[word] = after / before
+    if not ratios:
+        return f"{better}."
+    if all(ratio <= 1 for ratio in ratios.values()):
+        price = "for less"
+    elif all(ratio >= 1 for ratio in ratios.values()):
+        price = "for more"
+    else:
+        price = "at another price"
+    return f"{better}, {price}: " + ", ".join(f"{word} x{ratio:.2f}" for word, ratio in ratios.items()) + "."
+
+
+def _curve(cells: list[Cell]) -> tuple[tuple[int, float, float, float], ...]:
+    """Lowest, mean and highest mAP50-95 on val over the seeds, for every epoch that at least one run reached."""
+    by_epoch: dict[int, list[float]] = {}
+    for cell in cells:
+        for row in read_json(cell.folder / "curve.json") or []:
+            value = row.get(ULTRALYTICS["mAP50-95"])
+            if value is not None:
+                by_epoch.setdefault(int(row["epoch"]) + 1, []).append(float(value))
+    return tuple((epoch, min(v), float(np.mean(v)), max(v)) for epoch, v in sorted(by_epoch.items()))

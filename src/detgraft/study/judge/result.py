@@ -1,0 +1,126 @@
+"""The one result of one run (one arm with one seed): everything reads and writes this type."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detgraft.base.files import read_json, write_json
+from detgraft.errors import Location
+from detgraft.measure.price import Cost
+from detgraft.study.design.errors import StudyError
+
+FORMAT = 1
+Number = float | None
+
+
+@dataclass(frozen=True)
+class SplitMetrics:
+    """Accuracy on one split; AP counts from 0 to 1, None where the split has nothing to measure it on.
+
+    Args:
+        images: Number of pictures.
+        truth: SHA-256 of the pictures' names and labels, so that runs on different data are never compared.
+        coco: ``AP``, ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large`` by the COCO rules.
+        per_class: COCO AP of each class by its name.
+        ultralytics: Ultralytics' own figures by its own names.
+    """
+
+    images: int
+    truth: str
+    coco: Mapping[str, Number]
+    per_class: Mapping[str, Number]
+    ultralytics: Mapping[str, Number]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run.
+
+    Args:
+        arm: Name of the arm.
+        role: ``base``, ``variant`` or ``control``.
+        model: Expression or file that was trained.
+        seed: Its seed.
+        metrics: Accuracy by split (``val``, ``test``).
+        cost: What the arm costs.
+        epochs: Epochs trained, less than asked for when early stopping ended the run.
+        best_epoch: 1-based epoch whose weights were measured.
+        seconds: Time spent training, over all sittings.
+        resumed_at: 0-based epochs at which a broken-off run was taken up again; empty when it ran undisturbed.
+        transferred: Share of tensors (0 to 1) that came from the initial checkpoint; None when trained from scratch.
+        config: SHA-256 of the run's resolved configuration.
+        study: SHA-256 of the study that it belongs to.
+        versions: Versions of python, torch, ultralytics, timm, detgraft and others.
+        hardware: Device, processor, memory, host.
+        git: Commit of the folder that the study ran in, and whether it had changes; empty outside a repository.
+        started: Time of the first start, ISO 8601, UTC.
+        finished: Time of the end.
+    """
+
+    arm: str
+    role: str
+    model: str
+    seed: int
+    metrics: Mapping[str, SplitMetrics]
+    cost: Cost
+    epochs: int
+    best_epoch: int
+    seconds: float
+    resumed_at: tuple[int, ...]
+    transferred: Number
+    config: str
+    study: str
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    git: Mapping[str, Any]
+    started: str
+    finished: str
+    format: int = field(default=FORMAT)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the run was broken off and resumed, so that its random state is not that of an undisturbed run."""
+        return bool(self.resumed_at)
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON values."""
+        return dataclasses.asdict(self) | {"resumed": self.resumed, "resumed_at": list(self.resumed_at)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], source: str = "") -> Result:
+        """Rebuild a result from :meth:`to_json`'s values.
+
+        Raises:
+            StudyError: A field is missing or unknown, or the format is another one.
+        """
+        raw = dict(value)
+        if raw.get("format") != FORMAT:
+            raise StudyError(f"expected a result of format {FORMAT}, found {raw.get('format')!r}.", Location(source))
+        raw.pop("resumed", None)
+        try:
+            raw["metrics"] = {split: SplitMetrics(**metrics) for split, metrics in raw["metrics"].items()}
+            raw["cost"] = Cost(**raw["cost"])
+            raw["resumed_at"] = tuple(raw["resumed_at"])
+            return cls(**raw)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StudyError(f"is not a complete result: {error}.", Location(source)) from error
+
+    def write(self, path: Path) -> None:
+        """Write the result atomically."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Read a result file.
+
+        Raises:
+            StudyError: It is absent or no complete result.
+        """
+        raw = read_json(path)
+        if not isinstance(raw, dict):
+            raise StudyError("is absent or is not JSON.", Location(str(path)))
+        return cls.from_json(raw, str(path))

@@ -1,0 +1,365 @@
+"""Does a variant help? Paired statistics over seeds, and the verdict that they allow.
+
+Legend of the shape suffixes: V variants, N seeds (pairs), B bootstrap draws; ``...`` any leading axes.
+
+Every function works on a whole stack of studies at once, so that the very code that judges a study is the code whose
+error rates ``benchmarks/study_simulation.py`` measures.
+
+How a verdict is reached, for the differences "variant minus base" of the runs that share a seed:
+
+1. *helps* / *hurts*: the paired t test, Holm-adjusted over the variants of the study, falls to ``alpha`` or below.
+   Over all variants together, at most ``alpha`` of studies in which nothing differs get such a verdict.
+2. *no measurable difference*: not (1), and the whole 95 % interval of the mean difference lies within +- ``margin``.
+   A p value over ``alpha`` never shows equality; an interval that excludes every difference worth having does
+   (interval inclusion, stricter than two one-sided tests at the same level).
+3. *cannot tell (too few seeds)*: everything else. The interval still holds differences that would matter.
+
+Sources: S. Holm, A simple sequentially rejective multiple test procedure (1979); R. A. Fisher, The design of
+experiments (1935) for the sign-flip test; D. J. Schuirmann (1987) for equivalence by intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from detgraft.errors import ArgumentError
+from detgraft.study.design.terms import ALPHA, MARGIN
+
+Array = NDArray[np.float64]
+
+POWER = 0.8
+_EXACT_UP_TO = 18  # 2^18 sign patterns are still a matter of milliseconds; beyond that they are drawn.
+_DRAWN_FLIPS = 200_000
+_MOST_SEEDS = 1000
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(400)
+_QUANTILES, _WEIGHTS = (_NODES + 1) / 2, _NODE_WEIGHTS / 2
+
+
+class Verdict(Enum):
+    """What a study may say about one variant."""
+
+    HELPS = "helps"
+    HURTS = "hurts"
+    SAME = "no measurable difference"
+    UNKNOWN = "cannot tell (too few seeds)"
+
+
+@dataclass(frozen=True)
+class PairedT:
+    """The paired t test of a stack of difference vectors; every field has the leading axes of its input.
+
+    Attributes:
+        mean: Mean difference.
+        sd: Standard deviation of the differences (n - 1), NaN with one pair.
+        low: Lower end of the two-sided interval of the mean.
+        high: Upper end of it.
+        p: Two-sided p value; 1 where the differences do not vary at all, because nothing can be concluded then.
+    """
+
+    mean: Array
+    sd: Array
+    low: Array
+    high: Array
+    p: Array
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One variant against the base. Differences are in the metric's own unit (AP: 0 to 1).
+
+    Attributes:
+        variant: Name of the variant.
+        pairs: Number of seeds that both arms finished.
+        difference: Mean of variant minus base.
+        low: Lower end of the 95 % paired t interval.
+        high: Upper end of it.
+        sd: Standard deviation of the paired differences.
+        p: Two-sided p value of the paired t test.
+        p_holm: The same, Holm-adjusted over the variants of the study.
+        flip_p: Two-sided p value of the sign-flip test.
+        flip_holm: The same, Holm-adjusted.
+        flip_floor: The smallest value that ``flip_holm`` can take for the leading variant: 2 * variants / 2^pairs.
+        detectable: Smallest true difference found with 80 % power, at alpha / variants (Holm's first step).
+        seeds_needed: Seeds with which a difference of ``margin`` would be found with 80 % power, None over 1000.
+        verdict: What the study says.
+        reason: Why, in one sentence.
+    """
+
+    variant: str
+    pairs: int
+    difference: float
+    low: float
+    high: float
+    sd: float
+    p: float
+    p_holm: float
+    flip_p: float
+    flip_holm: float
+    flip_floor: float
+    detectable: float
+    seeds_needed: int | None
+    verdict: Verdict
+    reason: str
+
+
+def paired_t(differences_N: Any, alpha: float = ALPHA) -> PairedT:
+    """Paired t test along the last axis.
+
+    Args:
+        differences_N: Differences, shape (..., N).
+        alpha: One minus the confidence of the interval.
+    """
+    d_N = np.asarray(differences_N, dtype=np.float64)
+    n = d_N.shape[-1]
+    mean = d_N.mean(axis=-1)
+    if n < 2:
+        nothing = np.full(mean.shape, np.nan)
+        return PairedT(mean, nothing, nothing, nothing, np.ones(mean.shape))
+    sd = d_N.std(axis=-1, ddof=1)
+    # Rounding alone scatters equal differences by about 1e-17; that is no evidence of anything.
+    constant = sd <= 1e-12 * np.maximum(np.abs(d_N).max(axis=-1), 1e-300)
+    sd = np.where(constant, 0.0, sd)
+    error = sd / math.sqrt(n)
+    half = stats.t.ppf(1 - alpha / 2, n - 1) * error
+    t = np.divide(mean, error, out=np.zeros_like(mean), where=~constant)
+    p = np.where(constant, 1.0, 2 * stats.t.sf(np.abs(t), n - 1))
+    return PairedT(mean, sd, mean - half, mean + half, p)
+
+
+def holm(p_V: Any) -> Array:
+    """Holm-adjusted p values along the last axis (step-down, capped at 1).
+
+    Args:
+        p_V: Unadjusted p values, shape (..., V).
+    """
+    p = np.asarray(p_V, dtype=np.float64)
+    count = p.shape[-1]
+    order = np.argsort(p, axis=-1, kind="stable")
+    stepped = np.take_along_axis(p, order, axis=-1) * np.arange(count, 0, -1)
+    adjusted = np.minimum(np.maximum.accumulate(stepped, axis=-1), 1.0)
+    result = np.empty_like(p)
+    np.put_along_axis(result, order, adjusted, axis=-1)
+    return result
+
+
+def sign_flip(differences_N: Any) -> float:
+    """Two-sided sign-flip p value of one vector of paired differences.
+
+    Exact up to 18 pairs (all 2^N sign patterns); beyond that 200,000 patterns are drawn from a fixed generator and
+    the observed one is counted among them, which keeps the test valid.
+
+    Args:
+        differences_N: Differences, shape (N,).
+    """
+    d_N = np.asarray(differences_N, dtype=np.float64)
+    n = d_N.size
+    if n == 0 or not d_N.any():
+        return 1.0
+    observed = abs(d_N.sum())
+    threshold = observed - 1e-9 * np.abs(d_N).sum()
+    if n > _EXACT_UP_TO:
+        signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), size=(_DRAWN_FLIPS, n))
+        return float((1 + (np.abs(signs @ d_N) >= threshold).sum()) / (_DRAWN_FLIPS + 1))
+    sums = np.zeros(1)
+    for value in d_N:
+        sums = np.concatenate([sums + value, sums - value])
+    return float((np.abs(sums) >= threshold).mean())
+
+
+def sign_flip_floor(variants: int, pairs: int) -> float:
+    """Smallest Holm-adjusted p value that the sign-flip test can give to the leading one of ``variants``."""
+    return min(1.0, 2.0 * variants / 2.0**pairs)
+
+
+def _power(effect: float, pairs: int, alpha: float) -> float:
+    """Power of the two-sided paired t test against a difference of ``effect`` standard deviations.
+
+    The tails of the noncentral t, as the mean over the chi-square spread of the estimated standard deviation of the
+    normal tails given it. (scipy's own noncentral t returns NaN in far tails.)
+    """
+    df, shift = pairs - 1, effect * math.sqrt(pairs)
+    critical = float(stats.t.ppf(1 - alpha / 2, df))
+    spread = np.sqrt(stats.chi2.ppf(_QUANTILES, df) / df)
+    tails = stats.norm.sf(critical * spread - shift) + stats.norm.cdf(-critical * spread - shift)
+    return float(_WEIGHTS @ tails)
+
+
+def detectable(sd: float, pairs: int, variants: int = 1, alpha: float = ALPHA, power: float = POWER) -> float:
+    """Smallest true mean difference that this many pairs find with the given power.
+
+    Args:
+        sd: Standard deviation of the paired differences, in the metric's unit.
+        pairs: Number of pairs.
+        variants: Number of variants; the test is taken at ``alpha / variants``, Holm's first step.
+        alpha: Family-wise error rate.
+        power: Wanted probability of finding it.
+
+    Returns:
+        The difference in the metric's unit; infinity with fewer than two pairs.
+    """
+    if pairs < 2 or not math.isfinite(sd):
+        return math.inf
+    level = alpha / variants
+    high = 1.0
+    while _power(high, pairs, level) < power:
+        high *= 2
+    effect = float(optimize.brentq(lambda effect: _power(effect, pairs, level) - power, 0.0, high, xtol=1e-6))
+    return sd * effect
+
+
+def seeds_needed(sd: float, difference: float, variants: int = 1, alpha: float = ALPHA) -> int | None:
+    """Number of seeds with which ``difference`` is found with 80 % power, or None when over 1000.
+
+    Args:
+        sd: Standard deviation of the paired differences, in the metric's unit.
+        difference: True difference that should be found, in the metric's unit.
+        variants: Number of variants.
+        alpha: Family-wise error rate.
+    """
+    if not math.isfinite(sd) or difference <= 0:
+        return None
+    low, high = 2, _MOST_SEEDS
+    effect = difference / sd if sd > 0 else math.inf
+    if math.isinf(effect):
+        return low
+    if _power(effect, high, alpha / variants) < POWER:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if _power(effect, middle, alpha / variants) >= POWER:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def decide(test: PairedT, p_holm: Array, margin: float = MARGIN, alpha: float = ALPHA) -> NDArray[np.object_]:
+    """Verdicts for a stack of tests by the rule on top of this file.
+
+    Args:
+        test: Paired t tests, fields of shape (...).
+        p_holm: Holm-adjusted p values, shape (...).
+        margin: Differences up to this size count as none.
+        alpha: Family-wise error rate.
+    """
+    found = np.asarray(p_holm) <= alpha
+    within = (test.low >= -margin) & (test.high <= margin) & (test.sd > 0)
+    verdicts = np.full(np.shape(test.mean), Verdict.UNKNOWN, dtype=object)
+    verdicts[within] = Verdict.SAME
+    verdicts[found & (test.mean > 0)] = Verdict.HELPS
+    verdicts[found & (test.mean < 0)] = Verdict.HURTS
+    return verdicts
+
+
+def compare(
+    base: Mapping[int, float], variants: Mapping[str, Mapping[int, float]], margin: float = MARGIN, alpha: float = ALPHA
+) -> list[Comparison]:
+    """Compare every variant with the base, paired by seed.
+
+    Args:
+        base: Metric of the base by seed.
+        variants: Metric of each variant by seed; seeds that only one of the two arms finished are left out.
+        margin: Differences up to this size count as none, in the metric's unit.
+        alpha: Family-wise error rate.
+
+    Raises:
+        ArgumentError: If ``margin`` is not positive or ``alpha`` is not between 0 and 1.
+    """
+    if not margin > 0:
+        raise ArgumentError(f"margin: expected a positive number, found {margin!r}.")
+    if not 0 < alpha < 1:
+        raise ArgumentError(f"alpha: expected a number between 0 and 1, found {alpha!r}.")
+    if not variants:
+        return []
+    pairs = {name: [seed for seed in sorted(base) if seed in runs] for name, runs in variants.items()}
+    differences = {name: np.array([variants[name][s] - base[s] for s in pairs[name]]) for name in variants}
+    # A variant without a single pair stays in the family: dropping it would adjust for fewer looks than were planned.
+    tests = {name: paired_t(d if d.size else np.full(1, np.nan)) for name, d in differences.items()}
+    flips = {name: sign_flip(d) for name, d in differences.items()}
+    p_holm = dict(zip(variants, holm([float(tests[name].p) for name in variants]), strict=True))
+    flip_holm = dict(zip(variants, holm([flips[name] for name in variants]), strict=True))
+    result = []
+    for name, test in tests.items():
+        count, sd = differences[name].size, float(test.sd)
+        verdict = decide(test, np.asarray(p_holm[name]), margin, alpha).item()
+        partial = Comparison(
+            variant=name,
+            pairs=count,
+            difference=float(test.mean),
+            low=float(test.low),
+            high=float(test.high),
+            sd=sd,
+            p=float(test.p),
+            p_holm=float(p_holm[name]),
+            flip_p=flips[name],
+            flip_holm=float(flip_holm[name]),
+            flip_floor=sign_flip_floor(len(variants), count),
+            detectable=detectable(sd, count, len(variants), alpha),
+            seeds_needed=seeds_needed(sd, margin, len(variants), alpha) if count > 1 else None,
+            verdict=verdict,
+            reason="",
+        )
+        result.append(_with_reason(partial, margin, alpha))
+    return result
+
+
+def points(value: float, signed: bool = True) -> str:
+    """Write a difference of AP (0 to 1) in AP points (0 to 100), for example ``+1.24``."""
+    return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+
+
+def _with_reason(found: Comparison, margin: float, alpha: float) -> Comparison:
+    """The same comparison with the sentence that explains its verdict."""
+    interval = f"95 % interval {points(found.low)} to {points(found.high)}"
+    of = f"{points(found.difference)} points over {found.pairs} seeds"
+    if found.pairs < 2:
+        reason = f"Only {found.pairs} seed(s) finished in both arms; scatter needs at least two, a verdict needs more."
+    elif found.sd == 0:
+        reason = f"All {found.pairs} seeds give the same difference, so the runs did not vary and nothing follows."
+    elif found.verdict in (Verdict.HELPS, Verdict.HURTS):
+        reason = f"{of} ({interval}), Holm-adjusted p {found.p_holm:.2g} is at most {alpha:g}"
+        if found.flip_floor > alpha:
+            reason += f"; this rests on normal scatter, the exact test cannot go below {found.flip_floor:.2g} here"
+        if abs(found.difference) < margin:
+            reason += f"; real but smaller than the {points(margin, False)} points that this study calls a difference"
+        reason += "."
+    elif found.verdict is Verdict.SAME:
+        reason = f"{of}, and the whole {interval} lies within ±{points(margin, False)} points."
+    else:
+        more = f"about {found.seeds_needed} seeds" if found.seeds_needed else "over 1000 seeds"
+        reason = (
+            f"{of} ({interval}); this study finds only differences from {points(found.detectable, False)} points up"
+            f" (80 % power), and {more} would be needed for {points(margin, False)}."
+        )
+    return Comparison(**{**found.__dict__, "reason": reason})
+
+
+def bootstrap_interval(base_NB: Any, variant_NB: Any, alpha: float = ALPHA) -> tuple[float, float]:
+    """Percentile interval of the mean difference under resampled pictures, the trained models held fixed.
+
+    Draw b must hold the same resampled pictures in every run of both arms, which pairs the comparison by picture.
+
+    Args:
+        base_NB: Metric of each base run under each draw, shape (N, B).
+        variant_NB: The same for the variant, in the same order of seeds.
+        alpha: One minus the confidence.
+
+    Returns:
+        Lower and upper end; NaN twice when there are no draws.
+    """
+    base, variant = np.asarray(base_NB, dtype=np.float64), np.asarray(variant_NB, dtype=np.float64)
+    if base.shape != variant.shape:
+        raise ArgumentError(f"bootstrap: the draws of the two arms differ in shape, {base.shape} and {variant.shape}.")
+    if base.size == 0:
+        return math.nan, math.nan
+    mean_B = (variant - base).mean(axis=0)
+    low, high = np.quantile(mean_B, [alpha / 2, 1 - alpha / 2])
+    return float(low), float(high)

@@ -1,0 +1,266 @@
+"""Writes a study's report: one HTML file that needs no network, Markdown, CSV and JSON.
+
+Every figure of the report comes from one :class:`Analysis`; the templates only lay it out.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import html
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from detgraft.base.files import write_atomic, write_json
+from detgraft.errors import Location
+from detgraft.study.design.errors import StudyError
+from detgraft.study.judge.analysis import FIGURES, Analysis, ArmSummary, analyse
+from detgraft.study.judge.statistics import Verdict, points
+from detgraft.study.report.charts import charts, colour_of, packed_plotly, shown_classes
+from detgraft.study.report.pictures import MOST, Disagreement, disagreements
+from detgraft.study.run.store import Cell, State, StudyFolder
+
+TEMPLATES = Path(__file__).parent / "templates"
+CLASSES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.SAME: "same", Verdict.UNKNOWN: "unknown"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report was written, and what it says.
+
+    Args:
+        html: The self-contained page.
+        markdown: The same without charts and pictures.
+        csv: One line for each run.
+        json: The verdicts, for programs.
+        analysis: Everything in it.
+    """
+
+    html: Path
+    markdown: Path
+    csv: Path
+    json: Path
+    analysis: Analysis
+
+
+def write_report(folder: StudyFolder, out: Path, claims: Path | None = None) -> Report:
+    """Analyse a study and write all forms of its report.
+
+    Args:
+        folder: The study's folder.
+        out: Folder to write into.
+        claims: Markdown file with what others published on the same data.
+
+    Raises:
+        StudyError: Nothing can be compared yet, or ``claims`` cannot be read.
+        MissingExtraError: plotly is not installed.
+    """
+    found = analyse(folder)
+    text = _claims(claims)
+    out.mkdir(parents=True, exist_ok=True)
+    written = Report(out / "report.html", out / "report.md", out / "results.csv", out / "verdicts.json", found)
+    values = _values(found, folder, text)
+    page = _environment(escape=True).get_template("report.html.j2")
+    write_atomic(
+        written.html,
+        page.render(
+            **values,
+            pictures=_pictures(found, folder),
+            charts=json.dumps(charts(found)).replace("</", "<\\/"),
+            plotly=packed_plotly(),
+        ),
+    )
+    write_atomic(written.markdown, _environment(escape=False).get_template("report.md.j2").render(**values))
+    write_atomic(written.csv, _csv(found))
+    write_json(written.json, verdicts_json(found))
+    return written
+
+
+def _claims(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StudyError(f"cannot be read: {error.strerror or error}.", Location(str(path))) from error
+
+
+def _environment(escape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "points": points,
+        "percent": percent,
+        "number": number,
+        "pvalue": p_value,
+        "cell": markdown_cell,
+        "claims": claims_html,
+    }
+    return environment
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """AP from 0 to 1 as a text from 0 to 100; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A figure with thousands separated; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """A p value as it is usually written."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def markdown_cell(text: str) -> str:
+    """A text that cannot break out of a Markdown table's cell."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def claims_html(text: str) -> str:
+    """Markdown tables, headings and paragraphs as HTML; anything else stays plain text."""
+    import markupsafe
+
+    parts: list[str] = []
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.strip()]
+        if len(lines) > 1 and all(line.lstrip().startswith("|") for line in lines):
+            rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+            kept = [row for k, row in enumerate(rows) if k != 1]
+            body = ""
+            for k, row in enumerate(kept):
+                tag = "th" if k == 0 else "td"
+                body += "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+            parts.append(f'<div class="scroll"><table>{body}</table></div>')
+        elif lines and lines[0].startswith("#"):
+            parts.append(f"<h3>{html.escape(lines[0].lstrip('# '))}</h3>")
+            parts += [f"<p>{html.escape(' '.join(lines[1:]))}</p>"] if lines[1:] else []
+        elif lines:
+            parts.append(f"<p>{html.escape(' '.join(lines))}</p>")
+    return markupsafe.Markup("".join(parts))
+
+
+def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]:
+    """What both templates are given."""
+    spec = folder.spec
+    finished = found.cells[State.DONE.value]
+    return {
+        "found": found,
+        "arms": found.arms,
+        "base": found.base,
+        "css": CLASSES,
+        "colours": {arm.name: colour_of(found, arm) for arm in found.arms},
+        "headline": headline(found),
+        "finished": finished,
+        "planned": sum(found.cells.values()),
+        "resumed": [(arm.name, seed) for arm in found.arms for seed in arm.resumed],
+        "figures": FIGURES,
+        "classes": shown_classes(found),
+        "train": dict(spec.train),
+        "spec": spec,
+        "identity": json.dumps(spec.identity(), indent=1),
+        "claims": claims,
+        **_provenance(found),
+    }
+
+
+def headline(found: Analysis) -> str:
+    """The study in one sentence."""
+    groups: dict[Verdict, list[str]] = {}
+    for item in found.judged:
+        groups.setdefault(item.comparison.verdict, []).append(item.comparison.variant)
+    phrases = {
+        Verdict.HELPS: "{} helps",
+        Verdict.HURTS: "{} hurts",
+        Verdict.SAME: "{} makes no measurable difference",
+        Verdict.UNKNOWN: "for {} this study cannot tell",
+    }
+    parts = [phrases[verdict].format(", ".join(groups[verdict])) for verdict in Verdict if verdict in groups]
+    return f"Compared with {found.base.name}: {'; '.join(parts)}."
+
+
+def _provenance(found: Analysis) -> dict[str, Any]:
+    """Versions, machines and commits, with the number of runs for each when they are not the same everywhere."""
+
+    def distinct(values: list[Any]) -> list[tuple[dict[str, Any], int]]:
+        texts = [json.dumps(value, sort_keys=True) for value in values]
+        return [(json.loads(text), texts.count(text)) for text in dict.fromkeys(texts)]
+
+    return {
+        "versions": distinct([dict(run.versions) for run in found.results]),
+        "machines": distinct([dict(run.hardware) for run in found.results]),
+        "commits": distinct([dict(run.git) for run in found.results if run.git]),
+        "first": min(run.started for run in found.results),
+        "last": max(run.finished for run in found.results),
+        "hours": sum(run.seconds for run in found.results) / 3600,
+    }
+
+
+def _pictures(found: Analysis, folder: StudyFolder) -> list[tuple[str, list[Disagreement]]]:
+    cells = {(cell.arm.name, cell.seed): cell for cell in folder.cells()}
+    by_name: dict[str, ArmSummary] = {arm.name: arm for arm in found.arms}
+    count = max(1, min(3, MOST // max(len(found.judged), 1)))
+    result = []
+    for item in found.judged[:MOST]:
+        name = item.comparison.variant
+        seeds = [seed for seed in found.base.seeds if seed in by_name[name].seeds]
+        arms: list[list[Cell]] = [[cells[arm, seed] for seed in seeds] for arm in (found.base.name, name)]
+        if all((cell.folder / f"detections_{found.split}.npz").is_file() for arm in arms for cell in arm):
+            result.append((name, disagreements(arms[0], arms[1], found.split, count)))
+    return result
+
+
+def _csv(found: Analysis) -> str:
+    """One line for each run."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    splits = sorted({split for run in found.results for split in run.metrics})
+    head = ["arm", "role", "model", "seed", "epochs", "best_epoch", "seconds", "resumed", "transferred", "params"]
+    head += ["gflops", "latency_ms", *(f"{split}_{figure}" for split in splits for figure in FIGURES)]
+    writer.writerow([*head, "config"])
+    for run in sorted(found.results, key=lambda run: (run.role, run.arm, run.seed)):
+        row: list[Any] = [run.arm, run.role, run.model, run.seed, run.epochs, run.best_epoch, round(run.seconds, 1)]
+        row += [run.resumed, run.transferred, run.cost.params, run.cost.gflops, run.cost.latency_ms]
+        row += [run.metrics[split].coco.get(figure) for split in splits for figure in FIGURES]
+        writer.writerow([*row, run.config])
+    return buffer.getvalue()
+
+
+def verdicts_json(found: Analysis) -> dict[str, Any]:
+    """The verdicts as plain JSON values."""
+    return {
+        "study": found.name,
+        "digest": found.digest,
+        "split": found.split,
+        "primary": found.primary,
+        "margin": found.margin,
+        "alpha": found.alpha,
+        "cells": dict(found.cells),
+        "extended": [dict(item) for item in found.extended],
+        "arms": [dataclasses.asdict(arm) for arm in found.arms],
+        "verdicts": [
+            {
+                **dataclasses.asdict(item.comparison),
+                "verdict": item.comparison.verdict.value,
+                "pictures_low": item.pictures_low,
+                "pictures_high": item.pictures_high,
+                "scale": item.scale,
+                "per_class": {name: dataclasses.asdict(value) for name, value in item.per_class.items()},
+            }
+            for item in found.judged
+        ],
+    }

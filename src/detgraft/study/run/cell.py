@@ -1,0 +1,147 @@
+"""One run as a process of its own: ``python -m detgraft.study.run.cell FOLDER``.
+
+It can be killed at any moment: what it leaves is either a published state, from which the next sitting goes on, or the
+complete result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from detgraft.base.files import copy_atomic, read_json, write_json
+from detgraft.base.provenance import git_state, hardware, versions
+from detgraft.measure.price import Cost
+from detgraft.study.design.config import CellConfig
+from detgraft.study.judge.result import Result
+from detgraft.study.run.checkpoints import Checkpoints
+from detgraft.study.run.evaluation import Evaluator, evaluate
+from detgraft.study.run.failures import EXIT_BUSY, EXIT_FAILED, EXIT_ORPHAN, EXIT_UNRECORDED, record
+from detgraft.study.run.lock import Lock
+from detgraft.study.run.store import now
+from detgraft.study.run.training import Trainer, train
+
+WATCH = "DETGRAFT_STUDY_WATCH"
+"""Set by the executor: standard input is a pipe whose end means that the executor is gone."""
+
+
+def run_cell(folder: Path, trainer: Trainer = train, evaluator: Evaluator = evaluate) -> int:
+    """Train and measure one cell.
+
+    Args:
+        folder: Its folder, with ``cell.json``.
+        trainer: How to train.
+        evaluator: How to measure.
+
+    Returns:
+        0 when the result is written, 1 when it failed and said why in ``error.json``, 74 when not even that could be
+        written, 75 when another living process has the cell.
+    """
+    folder = folder.resolve()
+    lock = Lock(folder / "cell.lock")
+    holder = lock.acquire()
+    if holder is not None:
+        print(f"{folder} is being trained by {holder}", file=sys.stderr)
+        return EXIT_BUSY
+    try:
+        _run(folder, trainer, evaluator)
+        return 0
+    except Exception as error:
+        content = record(error, folder)
+        with contextlib.suppress(OSError):  # the log may lie on the same full disk
+            print(content["traceback"], content["message"], sep="\n", file=sys.stderr, flush=True)
+        try:
+            write_json(folder / "error.json", content)
+        except OSError:
+            return EXIT_UNRECORDED
+        return EXIT_FAILED
+    finally:
+        lock.release()
+
+
+def _run(folder: Path, trainer: Trainer, evaluator: Evaluator) -> None:
+    config = CellConfig.read(folder / "cell.json")
+    earlier = read_json(folder / "started.json") or {}
+    started = {"first": earlier.get("first") or now(), "last": now(), "sittings": earlier.get("sittings", 0) + 1}
+    write_json(folder / "started.json", started)
+    book = Checkpoints(folder / "checkpoints")
+    best = trainer(config, folder, book)
+    state = book.newest()
+    if state is None or not state.finished:
+        raise RuntimeError("training ended without a finished state")
+    copy_atomic(best, folder / "best.pt")
+    write_json(folder / "curve.json", state.info["curve"])
+    metrics = evaluator(config, folder)
+    result = Result(
+        arm=config.arm,
+        role=config.role,
+        model=config.model,
+        seed=config.seed,
+        metrics=metrics,
+        cost=_cost(folder),
+        epochs=state.epoch + 1,
+        best_epoch=int(state.info["best_epoch"]) + 1,
+        seconds=float(state.info["seconds"]),
+        resumed_at=tuple(state.info["resumed_at"]),
+        transferred=state.info["transferred"],
+        config=config.digest(),
+        study=config.study,
+        versions=versions(),
+        hardware=hardware(),
+        git=git_state(Path.cwd()),
+        started=started["first"],
+        finished=now(),
+    )
+    (folder / "error.json").unlink(missing_ok=True)
+    result.write(folder / "result.json")
+    book.remove()
+    shutil.rmtree(folder / "train" / "weights", ignore_errors=True)
+
+
+def without_trackers() -> None:
+    """Hide experiment trackers from Ultralytics, which switches on every one that is installed."""
+    for name in ("mlflow", "clearml", "comet_ml", "dvclive", "neptune", "ray", "wandb", "tensorboard"):
+        # An entry of None makes every later import of the name fail as if it were not installed.
+        sys.modules[name] = None  # type: ignore[assignment]
+
+
+def _cost(folder: Path) -> Cost:
+    """The arm's cost as the preflight measured it, on a machine that had nothing else to do."""
+    raw = read_json(folder / "cost.json")
+    if not isinstance(raw, dict):
+        raise RuntimeError("cost.json is absent: the study's preflight writes it before the run starts")
+    return Cost(**raw)
+
+
+def end_with_parent(leave: Callable[[int], Any] = os._exit) -> None:
+    """End this process as soon as standard input closes, which happens when the executor dies, however it dies."""
+
+    def watch() -> None:
+        # The file descriptor itself: a buffered reader would hold a lock that interpreter exit waits for.
+        while os.read(0, 1024):
+            pass
+        leave(EXIT_ORPHAN)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the cell whose folder is the only argument."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
+        print("usage: python -m detgraft.study.run.cell FOLDER", file=sys.stderr)
+        return 2
+    if os.environ.get(WATCH):
+        end_with_parent()
+    without_trackers()
+    return run_cell(Path(arguments[0]))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,315 @@
+"""Works through the cells of a study, on this machine or wherever a pool puts them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from detgraft.base.files import read_json, write_json
+from detgraft.study.design.config import config_of
+from detgraft.study.design.errors import StudyBusyError
+from detgraft.study.run.failures import EXIT_BUSY, EXIT_UNRECORDED, explain
+from detgraft.study.run.launch import CELL, Slot, start, stop
+from detgraft.study.run.lock import wait_until_free
+from detgraft.study.run.store import Cell, State, StudyFolder, now
+
+POLL = 0.2  # seconds
+DEATHS = 3  # times that a run may die without finishing another epoch before it counts as failed
+_DYING = 15.0  # seconds that a child whose parent was killed may take to end
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to tell the person who waits.
+
+    Args:
+        kind: ``started``, ``resumed``, ``epoch``, ``done``, ``failed`` or ``died``.
+        cell: Which run.
+        message: The error of a failed run, otherwise what is worth knowing; may be empty.
+        finished: Number of cells with a result.
+        total: Number of cells.
+        epoch: Finished epochs of this run.
+        epochs: Its planned epochs.
+        seconds_left: Estimate for the whole study; None until an epoch has finished.
+    """
+
+    kind: str
+    cell: Cell
+    message: str
+    finished: int
+    total: int
+    epoch: int
+    epochs: int
+    seconds_left: float | None
+
+
+Listener = Callable[[Event], None]
+
+
+class Pool(Protocol):
+    """Where runs are executed."""
+
+    @property
+    def capacity(self) -> int:
+        """How many runs fit at once."""
+
+    def begin(self, cell: Cell) -> None:
+        """Start a run."""
+
+    def ended(self) -> list[tuple[Cell, int]]:
+        """Runs that ended since the last call, with their exit status; negative for a signal."""
+
+    def close(self) -> None:
+        """End everything that still runs."""
+
+
+class LocalPool:
+    """Child processes of this process.
+
+    Args:
+        slots: One for each run that fits.
+        command: What to start for a cell, its folder is added.
+    """
+
+    def __init__(self, slots: Sequence[Slot], command: Sequence[str] = CELL) -> None:
+        self._free = deque(slots)
+        self._command = command
+        self._running: list[tuple[Cell, Slot, subprocess.Popen[bytes]]] = []
+        self._capacity = len(slots)
+
+    @property
+    def capacity(self) -> int:
+        """Number of slots."""
+        return self._capacity
+
+    def begin(self, cell: Cell) -> None:
+        """Start a run in a free slot."""
+        slot = self._free.popleft()
+        self._running.append((cell, slot, start(self._command, cell.folder, slot)))
+
+    def ended(self) -> list[tuple[Cell, int]]:
+        """See :class:`Pool`."""
+        over = [entry for entry in self._running if entry[2].poll() is not None]
+        self._running = [entry for entry in self._running if entry not in over]
+        self._free.extend(slot for _, slot, _ in over)
+        stop([process for *_, process in over])  # closes their pipes
+        return [(cell, int(process.returncode)) for cell, _, process in over]
+
+    def close(self) -> None:
+        """See :class:`Pool`."""
+        stop([process for *_, process in self._running])
+        self._running = []
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as entries for CUDA_VISIBLE_DEVICES."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    return named[:count] if named else [str(index) for index in range(count)]
+
+
+def local_slots(workers: int | None) -> list[Slot]:
+    """Slots of this machine.
+
+    Args:
+        workers: Runs at once; as many as GPUs by default, one without a GPU.
+    """
+    gpus = visible_gpus()
+    count = workers or max(len(gpus), 1)
+    threads = max((os.cpu_count() or 1) // count, 1)
+    return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
+
+
+class Engine:
+    """Runs what is left of a study.
+
+    Args:
+        folder: The study's folder, opened and locked.
+        pool: Where runs are executed.
+        listen: Called with everything worth telling.
+        on_done: Called with each cell whose result has just been written.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, pool: Pool, listen: Listener, on_done: Callable[[Cell], None] = lambda cell: None
+    ) -> None:
+        self.folder, self.pool, self.listen, self.on_done = folder, pool, listen, on_done
+        self.cells = list(folder.cells())
+        self.epochs = int(folder.spec.train["epochs"])
+        self._deaths: dict[Cell, tuple[int, int]] = {}
+        self._progress: dict[Cell, int] = {}
+        self._begin = time.monotonic()
+        self._trained = 0
+
+    def run(self, retry: bool = False, restart: bool = False) -> None:
+        """Work until every cell is done or failed.
+
+        Args:
+            retry: Also take up cells that failed before.
+            restart: Start broken-off cells from scratch instead of resuming them.
+
+        Raises:
+            StudyBusyError: Another living process works on one of the cells.
+        """
+        queue = deque(self._todo(retry, restart))
+        running: set[Cell] = set()
+        try:
+            while queue or running:
+                while queue and len(running) < self.pool.capacity:
+                    cell = queue.popleft()
+                    if self._start(cell):
+                        running.add(cell)
+                for cell, status in self.pool.ended():
+                    running.discard(cell)
+                    if self._settle(cell, status):
+                        queue.appendleft(cell)
+                self._watch(running)
+                time.sleep(POLL)
+        finally:
+            self.pool.close()
+
+    def _todo(self, retry: bool, restart: bool) -> list[Cell]:
+        chosen = []
+        for cell in self.cells:
+            if cell.state() is State.RUNNING:
+                # Most likely the orphan of a killed study, which ends by itself within moments.
+                holder = wait_until_free(cell.folder / "cell.lock", _DYING)
+                if holder is not None:
+                    raise StudyBusyError(f"{cell.label} is being trained by {holder}; stop it first.")
+            state = cell.state()
+            if state is State.DONE or (state is State.FAILED and not retry):
+                continue
+            if restart and state in (State.BROKEN_OFF, State.FAILED):
+                cell.clear()
+            chosen.append(cell)
+        return chosen
+
+    def _start(self, cell: Cell) -> bool:
+        """Write down what the run is to do and start it; False when even that is impossible."""
+        try:
+            cell.folder.mkdir(parents=True, exist_ok=True)
+            (cell.folder / "error.json").unlink(missing_ok=True)
+            preflight = read_json(self.folder.arm_file(cell.arm)) or {}
+            config = config_of(self.folder.spec, cell.arm, cell.seed, preflight)
+            write_json(cell.folder / "cell.json", config.to_json())
+            write_json(cell.folder / "cost.json", preflight["cost"])
+            self._progress[cell] = int(cell.progress().get("epoch", 0))
+            resumes = any((cell.folder / "checkpoints").glob("epoch_*"))
+            self.pool.begin(cell)
+        except OSError as error:
+            self._tell("failed", cell, explain(error, self.folder.path))
+            return False
+        self._tell("resumed" if resumes else "started", cell)
+        return True
+
+    def _settle(self, cell: Cell, status: int) -> bool:
+        """Decide what the end of a run means; True puts it back at the head of the queue."""
+        self._count_epochs(cell)
+        state = cell.state()
+        if state is State.DONE:
+            self._tell("done", cell)
+            self.on_done(cell)
+        elif state is State.FAILED:
+            self._tell("failed", cell, cell.error())
+        elif status == EXIT_UNRECORDED:
+            self._tell("failed", cell, "The disk is full, so that not even the error could be written: make room.")
+        elif status == EXIT_BUSY:
+            holder = wait_until_free(cell.folder / "cell.lock", _DYING)
+            if holder is None:
+                return True
+            self._tell("failed", cell, f"It is being trained by {holder}, which does not belong to this study's run.")
+        else:
+            return self._died(cell, status)
+        return False
+
+    def _died(self, cell: Cell, status: int) -> bool:
+        """A run ended without a word: try again, unless it keeps dying at the same place."""
+        epoch = int(cell.progress().get("epoch", 0))
+        deaths, last = self._deaths.get(cell, (0, -1))
+        deaths = deaths + 1 if epoch == last else 1
+        self._deaths[cell] = (deaths, epoch)
+        how = f"ended by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        if deaths < DEATHS:
+            self._tell("died", cell, f"{how}; it is taken up again from its last complete epoch")
+            return True
+        hint = " The machine may have run out of memory." if status == -9 else ""
+        message = (
+            f"The run {how} {deaths} times without finishing another epoch.{hint}"
+            f" The end of its output is in {cell.folder / 'log.txt'}."
+        )
+        content = {"message": message, "type": "Died", "traceback": "", "time": now()}
+        with contextlib.suppress(OSError):
+            write_json(cell.folder / "error.json", content)
+        self._tell("failed", cell, message)
+        return False
+
+    def _watch(self, running: set[Cell]) -> None:
+        for cell in running:
+            if self._count_epochs(cell):
+                self._tell("epoch", cell)
+
+    def _count_epochs(self, cell: Cell) -> bool:
+        epoch, before = int(cell.progress().get("epoch", 0)), self._progress.get(cell, 0)
+        self._progress[cell] = epoch
+        self._trained += max(epoch - before, 0)
+        return epoch > before
+
+    def _tell(self, kind: str, cell: Cell, message: str = "") -> None:
+        states = [c.state() for c in self.cells]
+        self.listen(
+            Event(
+                kind=kind,
+                cell=cell,
+                message=message,
+                finished=states.count(State.DONE),
+                total=len(self.cells),
+                epoch=self._progress.get(cell, 0),
+                epochs=self.epochs,
+                seconds_left=self._seconds_left(states),
+            )
+        )
+
+    def _seconds_left(self, states: list[State]) -> float | None:
+        """Epochs still to train, at the pace of this sitting so far."""
+        if not self._trained:
+            return None
+        left = 0
+        for cell, state in zip(self.cells, states, strict=True):
+            if state in (State.PENDING, State.RUNNING, State.BROKEN_OFF):
+                left += max(self.epochs - int(cell.progress().get("epoch", 0)), 0)
+        return left * (time.monotonic() - self._begin) / self._trained
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def describe(event: Event) -> str:
+    """One line for a terminal or a log."""
+    left = "" if event.seconds_left is None else f", about {duration(event.seconds_left)} left"
+    head = f"[{event.finished}/{event.total}] {event.cell.label}: "
+    if event.kind == "epoch":
+        return f"{head}epoch {event.epoch}/{event.epochs}{left}"
+    text = {"started": "starts", "resumed": f"goes on after epoch {event.epoch}", "done": "done", "failed": "failed"}
+    body = text.get(event.kind, event.kind)
+    return f"{head}{body}{': ' + event.message if event.message else ''}{left if event.kind == 'done' else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``40 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,178 @@
+"""Refuses descriptions of absurd size before anything of that size is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from detgraft.errors import Location, PlanError
+from detgraft.plan.rows import Plan, Row
+from detgraft.upstream.describe.layers import layers_on_meta, run_on_meta
+from detgraft.upstream.describe.plans import plan_of
+from detgraft.upstream.describe.resolve import locate
+from detgraft.upstream.parser.lower import MAX_CHANNELS
+from detgraft.upstream.release.capabilities import stock_yamls
+
+MAX_PARAMETERS = 2_000_000_000
+"""The largest stock model has 0.2e9 parameters, the catalogue's largest backbone 0.66e9."""
+
+MAX_LAYERS = 1000
+"""Repeats of all rows together, scaled; the largest stock model has less than 100."""
+
+MAX_OPERATIONS = 1e12
+"""Of the forward pass at 256x256 with which a build finds strides; the largest stock model needs 0.05e12."""
+
+MAX_ROW_OPERATIONS = 2e11
+"""Of one layer that is no backbone; all layers of the largest stock model together need 0.05e12."""
+
+MAX_ELEMENTS = 2**31
+"""Of one layer's output in that pass: 8 GiB in float32."""
+
+MOST_REPEATS = 12
+"""Of one row, scaled, in stock models."""
+
+LARGEST_KERNEL = 63
+"""Beyond any published convolution; RepLKNet's has 31."""
+
+HARMLESS = 1_000_000_000
+"""A rough upper bound of the parameters below which nothing is estimated: no stock detector reaches it."""
+
+
+def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
+    """Raise for a description whose numbers cannot belong to a model that anyone can run.
+
+    The cheap rough bound costs nothing for ordinary models; only above it the layers are built on the meta device and
+    their parameters counted.
+
+    Args:
+        mapping: A model description.
+        ch: Image channels.
+
+    Raises:
+        PlanError: Too many channels, repeats or parameters; names the row.
+    """
+    if locate(str(mapping.get("yaml_file") or "")) in stock_yamls().values():
+        return  # what Ultralytics ships is built exactly as without detgraft
+    plan = plan_of(mapping)
+    repeats = 0
+    for row in plan.rows:
+        _refuse_numbers(plan, row)
+        repeats += plan.scaling.repeats(row.repeats)
+        if repeats > MAX_LAYERS:
+            raise PlanError(
+                f"the rows up to here repeat {repeats} modules at depth {plan.scaling.depth:g}; at most {MAX_LAYERS} "
+                "are built",
+                row.location,
+            )
+    for key, value in mapping.items():
+        if key not in ("backbone", "head", "nc") and any(abs(n) > MAX_CHANNELS for n in _numbers(value)):
+            raise PlanError(f"'{key}:' has a number above {MAX_CHANNELS}", Location(plan.source))
+    if _rough_bound(mapping, plan) > HARMLESS or _is_unusual(plan):
+        _refuse_parameters(mapping, plan, ch)
+        _refuse_operations(mapping, plan, ch)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, bool):
+        return
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _numbers(entry)
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from _numbers(entry)
+
+
+def _refuse_numbers(plan: Plan, row: Row) -> None:
+    limit = max(MAX_CHANNELS, plan.nc or 0)
+    for number in _numbers(row.args):
+        if not math.isfinite(number) or abs(number) > limit:
+            raise PlanError(
+                f"'{row.module}' has the argument {number!r:.40}; numbers up to {limit} are possible", row.location
+            )
+    first = row.args[0] if row.args else None
+    if isinstance(first, int) and not isinstance(first, bool) and first > 0:
+        channels = plan.scaling.channels(first)
+        if channels > limit:
+            raise PlanError(
+                f"'{row.module}' would have {channels} channels at width {plan.scaling.width:g}; at most {limit} are "
+                "possible",
+                row.location,
+            )
+
+
+def _rough_bound(mapping: dict[str, Any], plan: Plan) -> float:
+    """More parameters than the model can have, roughly: channels in times channels out times kernel, for every row."""
+    width = max(plan.scaling.width, 1.0)
+    outs = [_written_channels(row) for row in plan.rows]
+    widest = max([64.0, *(width * min(out, plan.scaling.max_channels) for out in outs if out is not None)])
+    total = 0.0
+    for row, out in zip(plan.rows, outs, strict=True):
+        others = [abs(n) for n in _numbers(row.args if out is None else row.args[1:])]
+        wide = widest if out is None else max(64.0, width * min(out, plan.scaling.max_channels))
+        total += plan.scaling.repeats(row.repeats) * widest * wide * max([3.0, *others]) ** 2
+    keys = [abs(n) for key, v in mapping.items() if key not in ("backbone", "head", "scales") for n in _numbers(v)]
+    return total * max([1.0, *(n / 1000 for n in keys)])
+
+
+def _is_unusual(plan: Plan) -> bool:
+    """Say whether a row repeats more than any stock row does, repeats what may enlarge, or has a huge kernel."""
+    for row in plan.rows:
+        if "Conv" in row.module and any(abs(number) > LARGEST_KERNEL for number in _numbers(row.args[1:])):
+            return True
+        repeats = plan.scaling.repeats(row.repeats)
+        if repeats > MOST_REPEATS or (repeats > 1 and (row.module.startswith("nn.") or "Transpose" in row.module)):
+            return True
+    return False
+
+
+def _written_channels(row: Row) -> float | None:
+    """The first argument, where it is a number: the output channels of most modules."""
+    first = row.args[0] if row.args else None
+    return abs(first) if isinstance(first, (int, float)) and not isinstance(first, bool) else None
+
+
+def _refuse_parameters(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
+    total = 0
+    for layer in layers_on_meta(mapping, ch):
+        total += sum(p.numel() for p in layer.parameters())
+        if total > MAX_PARAMETERS:
+            raise PlanError(
+                f"the layers up to here have {total:,} parameters; at most {MAX_PARAMETERS:,} are built",
+                plan.row_of_layer(int(layer.i)).location,
+            )
+
+
+def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
+    before = 0
+    with FlopCounterMode(display=False) as counter:
+        for run in run_on_meta(mapping, ch, 256, 256):
+            where = plan.row_of_layer(run.index).location
+            if "overflow" in run.error:  # more values than a 64-bit number counts, somewhere inside the layer
+                raise PlanError(
+                    f"returns too many values to count for two pictures of 256x256: {run.error:.120}", where
+                )
+            if run.error:  # a layer with inputs of its own (text, say) or without a meta form: nothing to estimate
+                return
+            total = counter.get_total_flops()
+            spent, before = total - before, total
+            limit = MAX_ROW_OPERATIONS if plan.row_of_layer(run.index).span == 1 else MAX_OPERATIONS
+            _refuse_work("this layer needs", spent, limit, where)
+            _refuse_work("the layers up to here need", total, MAX_OPERATIONS, where)
+            largest = max((math.prod(shape) for shape in run.outputs), default=0)
+            if largest > MAX_ELEMENTS:
+                raise PlanError(
+                    f"returns {largest:,} values for two pictures of 256x256; at most {MAX_ELEMENTS:,}", where
+                )
+
+
+def _refuse_work(subject: str, needed: float, most: float, where: Location) -> None:
+    if needed > most:
+        raise PlanError(
+            f"{subject} {needed:.1e} operations for two pictures of 256x256; at most {most:.0e} are built", where
+        )

@@ -1,0 +1,175 @@
+"""Turns a graft expression into a model description: base YAML in, composed rows out."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from ultralytics.nn import tasks
+
+from detgraft._version import __version__
+from detgraft.catalog.registry import catalogue
+from detgraft.errors import DetgraftError, Location, PlanError, nearest
+from detgraft.plan.compose import compose, sections
+from detgraft.plan.document import SECTIONS
+from detgraft.plan.expression import parse_expression
+from detgraft.plan.weights_files import without_files
+from detgraft.upstream.describe.load import load_yaml
+from detgraft.upstream.describe.plans import plan_of
+from detgraft.upstream.describe.resolve import locate, zoo_yamls
+from detgraft.upstream.parser.names import names_grafts
+from detgraft.upstream.release.capabilities import stock_module, stock_yamls
+from detgraft.upstream.release.quiet import quiet
+
+PROBE_SIZE = 256
+"""Image size for finding strides: the smallest in which strides up to 64 leave more than one pixel."""
+
+RECORD = "detgraft"
+"""Key of a composed description under which it says how it came about; Ultralytics ignores it."""
+
+
+def compose_mapping(text: str) -> dict[str, Any]:
+    """Compose the model description of a graft expression.
+
+    Args:
+        text: The expression, with or without ``.yaml`` at its end.
+
+    Returns:
+        A mapping as Ultralytics reads it from a YAML, with ``scale`` and ``yaml_file``.
+
+    Raises:
+        PlanError: Grammar, unknown base, or grafts that do not fit.
+        CatalogError: Unknown graft.
+    """
+    expression = parse_expression(text)
+    where = Location(str(expression))
+    entries = [catalogue.get(term.name, where) for term in expression.grafts]
+    if locate(expression.base_yaml) is None:
+        known = [name.removesuffix(".yaml") for name in (*stock_yamls(), *zoo_yamls())]
+        raise PlanError(f"there is no base model '{expression.base}'.{nearest(expression.base, known)}", where)
+    base = load_yaml(expression.base_yaml)
+    plan = plan_of(base)
+    found = compose(expression, plan, _strides(base, str(expression)), entries, stock_parameters)
+    for note in found.notes:
+        tasks.LOGGER.info(f"{expression}: {note}")
+    record = {
+        "expression": str(expression),
+        "base": expression.base_yaml,
+        "origins": found.origins,
+        "notes": found.notes,
+    }
+    return {**base, **sections(found), "yaml_file": f"{expression}.yaml", RECORD: record}
+
+
+@functools.lru_cache(maxsize=256)
+def stock_parameters(name: str) -> tuple[str, ...]:
+    """Return the names of a stock module's row arguments after the output channels, in order."""
+    module = stock_module(name)
+    if module is None:
+        return ()
+    names = [p for p in inspect.signature(module.__init__).parameters if p not in ("self", "c1", "c2")]
+    return tuple(names[1:] if names[:1] == ["n"] else names)
+
+
+def _strides(mapping: dict[str, Any], source: str) -> dict[int, int]:
+    """Find the stride of every layer of the base by running it on the meta device, which computes shapes only.
+
+    Of a base without grafts once in a process: a third of a second. A graft's meaning may change with its plug-in.
+    """
+    base = without_files(copy.deepcopy(mapping))
+    try:
+        if names_grafts(base):
+            return _find_strides(base)
+        return dict(_strides_once(json.dumps(base, default=str)))
+    except DetgraftError:
+        raise
+    except Exception as error:
+        raise PlanError(
+            f"the strides of the base model's layers cannot be found: {type(error).__name__}: {error}", Location(source)
+        ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _strides_once(mapping: str) -> dict[int, int]:
+    return _find_strides(json.loads(mapping))
+
+
+def _find_strides(base: dict[str, Any]) -> dict[int, int]:
+    channels = int(base.get("channels") or base.get("ch") or 3)
+    # Quiet: the stock parser's warning about an assumed scale would appear once for the base and once for real.
+    with torch.device("meta"), quiet():
+        layers, _ = tasks.parse_model(base, channels, verbose=False)
+        return _run(layers, torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))
+
+
+def _run(layers: nn.Sequential, image: Tensor) -> dict[int, int]:
+    outputs: list[Any] = []
+    strides: dict[int, int] = {}
+    x: Any = image
+    for index, layer in enumerate(list(layers)[:-1]):  # the head needs no stride and may not run on the meta device
+        source: Any = layer.f
+        if source != -1:
+            x = outputs[source] if isinstance(source, int) else [x if j == -1 else outputs[j] for j in source]
+        x = layer(x)
+        outputs.append(x)
+        if isinstance(x, Tensor) and x.ndim == 4:
+            strides[index] = round(PROBE_SIZE / x.shape[-1])
+    return strides
+
+
+def to_yaml(mapping: Mapping[str, Any]) -> str:
+    """Write a model description as the YAML that builds the same model wherever it is saved.
+
+    The scale in force comes first among the scales, since a file's name need not carry its letter. What is only a
+    record (how the expression was composed) is left out: it would be wrong once somebody edits the rows. Weights still
+    follow the layers then, by comparing rows.
+
+    Args:
+        mapping: A description as Ultralytics passes it around.
+
+    Raises:
+        PlanError: The description is malformed.
+    """
+    plan = plan_of(dict(mapping))
+    record = mapping.get(RECORD)
+    name, notes = Path(str(mapping.get("yaml_file") or "model")).name, []
+    if isinstance(record, dict):
+        name, notes = record["expression"], record.get("notes", [])
+    lines = [f"# {_printable(line)}" for line in (name, *notes)]
+    lines += [f"# Written by detgraft {__version__}. Layer numbers stand behind the rows.", ""]
+    for key, value in mapping.items():
+        if key == "scales" and isinstance(value, dict):
+            lines.append(
+                "scales: # [depth, width, max_channels]; the first is in force unless the file's name says one"
+            )
+            first = plan.scaling.name
+            for letter in sorted(value, key=lambda letter: letter != first):
+                lines.append(f"  {letter}: {_flow(list(value[letter]))}")
+        elif key not in (*SECTIONS, "scale", "yaml_file", RECORD):
+            lines.append(f"{key}: {_flow(value)}")
+    for section in SECTIONS:
+        lines += ["", f"{section}:", "  # [from, repeats, module, args]"]
+        for row in (row for row in plan.rows if row.section == section):
+            source = list(row.written_from) if isinstance(row.written_from, tuple) else row.written_from
+            text = _flow([source, row.repeats, row.module, list(row.args)])
+            last = f"-{row.index + row.span - 1}: strides 4, 8, 16, 32 are layers {row.index + 1} to {row.index + 4}"
+            lines.append(f"  - {text} # {row.index}{last if row.span > 1 else ''}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=sys.maxsize, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,0 +1,67 @@
+"""Loads a model description by name: a path, a stock YAML, a YAML of the zoo."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn import tasks
+
+from detgraft.errors import Location, PlanError, nearest
+from detgraft.plan.document import Document, read_document
+from detgraft.upstream.describe.resolve import known_models, locate
+from detgraft.upstream.release.capabilities import stock_yamls
+
+
+def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Load a model description as Ultralytics passes it around.
+
+    Args:
+        name: A model YAML's path or name.
+        original: The real ``yaml_model_load``; the one in force by default.
+
+    Returns:
+        The plain mapping with ``scale`` and ``yaml_file``.
+
+    Raises:
+        PlanError: No such file, or not a model description.
+    """
+    original = original or getattr(tasks.yaml_model_load, "__detgraft_original__", tasks.yaml_model_load)
+    found = locate(name)
+    if found is None:
+        try:
+            return original(name)  # it knows further spellings (yolov8n6, remote names)
+        except OSError as error:
+            siblings = [p.name for p in Path(name).parent.glob("*.y*ml")] if Path(name).parent.is_dir() else []
+            hint = nearest(Path(name).stem, [Path(known).stem for known in (*siblings, *known_models())])
+            raise PlanError(f"there is no such model file.{hint}", Location(name)) from error
+    document = read_once(found, name)
+    if found in stock_yamls().values():
+        return original(name)
+    # The same content as the real reader's, which takes a digit and a letter in a folder's name (exp11s) for a scale.
+    return {**copy.deepcopy(document.mapping), "scale": tasks.guess_model_scale(name), "yaml_file": name}
+
+
+def read_once(path: Path, source: str) -> Document:
+    """Read a model YAML, or return what was read of it before; the result is shared and must not be changed.
+
+    One build asks several times, and parsing a YAML takes a quarter of it.
+
+    Args:
+        path: The file.
+        source: How to call it in messages.
+
+    Raises:
+        PlanError: See `read_document`.
+        OSError: The file is missing.
+    """
+    state = path.stat()
+    return _read(str(path), source, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: str, source: str, _modified: int, _size: int) -> Document:
+    return read_document(path, source)

@@ -1,0 +1,319 @@
+"""The public face of a model: Ultralytics' own classes, which also take graft names."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import ultralytics
+from torch import nn
+from ultralytics.nn import tasks
+
+from detgraft.catalog.plugins import load_plugins
+from detgraft.errors import ArgumentError, Location, PlanError, WeightsError, nearest
+from detgraft.plan.expression import is_expression, parse_expression
+from detgraft.upstream.describe.expressions import to_yaml
+from detgraft.upstream.describe.resolve import locate, zoo_yamls
+from detgraft.upstream.hooks import tasks as hooks
+from detgraft.upstream.model.data import prepare_data
+from detgraft.upstream.model.safetensors import ENDING, read_safetensors, write_safetensors
+from detgraft.upstream.model.sizes import check_size
+from detgraft.upstream.model.transfer import open_checkpoint, report_of, report_on
+from detgraft.upstream.release.quiet import quiet
+from detgraft.weights.transfer import TransferReport
+
+hooks.install()
+
+
+def _has_rtdetr_head(model: object) -> bool:
+    layers = getattr(model, "model", None)
+    return isinstance(layers, nn.Sequential) and type(layers[-1]).__name__ == "RTDETRDecoder"
+
+
+class _Grafting:
+    """What detgraft adds to Ultralytics' model classes: ``data=`` may be a folder, and sizes are checked first."""
+
+    task: str
+    model: Any
+    overrides: dict[str, Any]
+
+    def transfer(self, weights: str | Path, minimum: float = 0.0) -> TransferReport:
+        """Take over the weights of every layer that the grafts did not touch, now and whenever training starts.
+
+        The trainer builds its own model, seeded, and loads the same weights into it before the first step; so does
+        every DDP worker.
+
+        Args:
+            weights: A checkpoint of the base model, or of another graft of it.
+            minimum: Smallest acceptable share of tensors, 0 to 1.
+
+        Returns:
+            What each layer received.
+
+        Raises:
+            WeightsError: Not a checkpoint, or less than ``minimum`` arrived; the model keeps its own weights then.
+            ArgumentError: This model comes from a checkpoint and has its weights already, or a wrong ``minimum``.
+        """
+        if not str(self.overrides.get("model", "")).lower().endswith((".yaml", ".yml")):
+            raise ArgumentError(
+                "transfer= fills a model made from an expression or a YAML; a checkpoint has its weights"
+            )
+        if isinstance(minimum, bool) or not isinstance(minimum, (int, float)) or not 0 <= minimum <= 1:
+            raise ArgumentError(f"transfer_min is a share of tensors from 0 to 1, found {minimum!r}")
+        source = open_checkpoint(weights)
+        trial = copy.deepcopy(self.model)
+        trial.load(source)
+        report = report_of(trial) or report_on(source, trial)
+        report.require(minimum)
+        self.model = trial
+        self.overrides["pretrained"] = str(weights)
+        return report
+
+    def export(self, **kwargs: Any) -> Any:
+        """Export; see Ultralytics. ``format="safetensors"`` writes weights and description into one file, no pickle."""
+        if str(kwargs.get("format", "")).lower() != ENDING[1:]:
+            return super().export(**kwargs)  # type: ignore[misc]
+        source = Path(str(self.overrides.get("model") or "model"))
+        folder = source.parent if source.is_file() else Path()
+        return str(write_safetensors(self.model, folder / f"{source.name.removesuffix(source.suffix)}{ENDING}"))
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        """Open a checkpoint, as Ultralytics does, or a file without pickle."""
+        if not str(weights).lower().endswith(ENDING):
+            super()._load(weights, task)  # type: ignore[misc]
+            return
+        opened: Any = read_safetensors(weights)
+        self.model, self.task, self.ckpt, self.ckpt_path = opened, opened.task, {"model": opened}, str(weights)
+        reset = self._reset_ckpt_args(opened.args)  # type: ignore[attr-defined]
+        self.overrides = opened.args = {**reset, "model": str(weights), "task": opened.task}
+        self.model_name = str(weights)
+
+    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+        """Train; see Ultralytics. ``data`` may be a folder with ``train/images``, ``train/labels``, ``val/...``."""
+        self._prepare(kwargs)
+        return super().train(trainer, **kwargs)  # type: ignore[misc]
+
+    def val(self, validator: Any = None, **kwargs: Any) -> Any:
+        """Validate; see Ultralytics. ``data`` may be a folder, as in :meth:`train`."""
+        self._prepare(kwargs)
+        return super().val(validator, **kwargs)  # type: ignore[misc]
+
+    def _prepare(self, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("data") is not None:
+            kwargs["data"] = prepare_data(kwargs["data"], self.task, kwargs.get("project"))
+
+
+class RTDETR(_Grafting, ultralytics.RTDETR):  # type: ignore[misc]
+    """``ultralytics.RTDETR`` that also takes graft names.
+
+    Args:
+        model: A graft expression, a checkpoint, or a model YAML (own, stock or of the zoo).
+        transfer: A checkpoint of the base model whose weights are taken over, see :meth:`transfer`.
+        transfer_min: Smallest acceptable share of transferred tensors, 0 to 1.
+        plugins: Python file(s) with own blocks.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "rtdetr-l.pt",
+        *,
+        transfer: str | Path | None = None,
+        transfer_min: float = 0.0,
+        plugins: str | Path | Sequence[str | Path] = (),
+    ) -> None:
+        load_plugins(plugins)
+        super().__init__(model_file(model))
+        if transfer is not None:
+            self.transfer(transfer, transfer_min)
+
+
+class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
+    """``ultralytics.YOLO`` that also takes graft names; everything else is Ultralytics.
+
+    A model with an RT-DETR head becomes an :class:`RTDETR`, with its own trainer and validator.
+
+    Args:
+        model: A graft expression such as ``yolo11n+convnextv2_atto+carafe``, a checkpoint, or a model YAML (own, stock
+            or of the zoo).
+        task: Task, guessed from the model by default.
+        verbose: Whether to print the build log.
+        transfer: A checkpoint of the base model whose weights are taken over, see :meth:`transfer`.
+        transfer_min: Smallest acceptable share of transferred tensors, 0 to 1.
+        plugins: Python file(s) with own blocks.
+
+    Raises:
+        DetgraftError: The model cannot be built, or too little was transferred.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "yolo11n.pt",
+        task: str | None = None,
+        verbose: bool = False,
+        *,
+        transfer: str | Path | None = None,
+        transfer_min: float = 0.0,
+        plugins: str | Path | Sequence[str | Path] = (),
+    ) -> None:
+        load_plugins(plugins)
+        name = model_file(model)
+        if name.lower().endswith((".yaml", ".yml")) and _names_rtdetr_head(name):
+            self.__class__ = RTDETR
+            RTDETR.__init__(self, name)
+        else:
+            super().__init__(name, task=task, verbose=verbose)
+            if _has_rtdetr_head(self.model) and not isinstance(self, ultralytics.RTDETR):
+                self.__class__ = RTDETR
+        if transfer is not None:
+            self.transfer(transfer, transfer_min)
+
+
+def model_file(model: str | Path, *, stock: bool = False) -> str:
+    """Return a model's name as Ultralytics wants it: an expression or a zoo name gets the ending of a YAML.
+
+    Args:
+        model: What the user gave.
+        stock: Take a bare stock name (``yolo11n``) for its YAML too; otherwise it means its checkpoint, as upstream.
+    """
+    name = str(model).strip()
+    if is_expression(name):
+        return f"{parse_expression(name)}.yaml"
+    if name.lower().endswith((".yaml", ".yml")):
+        return name
+    if name.lower().endswith(".pt"):
+        return _existing_checkpoint(name)
+    found = None if Path(name).suffix else locate(f"{name}.yaml")
+    return f"{name}.yaml" if found is not None and (stock or found in zoo_yamls().values()) else name
+
+
+def _existing_checkpoint(name: str) -> str:
+    """Return a checkpoint's name when it exists, or when Ultralytics publishes one of that name and may fetch it."""
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+    path = Path(name)
+    published = path.name == name and name in GITHUB_ASSETS_NAMES
+    if not published and "://" not in name and not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.pt")] if path.parent.is_dir() else []
+        raise WeightsError(f"there is no such checkpoint.{nearest(path.name, siblings)}", Location(name))
+    return name
+
+
+def _names_rtdetr_head(name: str) -> bool:
+    head = tasks.yaml_model_load(name).get("head")
+    last = head[-1] if isinstance(head, list) and head else None
+    return isinstance(last, list) and len(last) == 4 and last[2] == "RTDETRDecoder"
+
+
+def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3, verbose: bool = False) -> nn.Module:
+    """Build the Ultralytics model object of a description, with new weights.
+
+    Args:
+        model: A graft expression, a model YAML (own, stock or of the zoo), or its mapping.
+        nc: Number of classes; the description's own by default.
+        ch: Number of image channels.
+        verbose: Whether to print the build log.
+
+    Returns:
+        A ``DetectionModel`` or the subclass for the model's task, in training mode.
+
+    Raises:
+        DetgraftError: The description cannot be built.
+    """
+    mapping = dict(model) if isinstance(model, dict) else tasks.yaml_model_load(model_file(model, stock=True))
+    kind = _model_class(mapping)
+    built: nn.Module = kind(mapping, ch=ch, nc=nc, verbose=verbose)
+    return built
+
+
+def _model_class(mapping: dict[str, Any]) -> type:
+    head = mapping.get("head") or mapping.get("backbone")
+    last = head[-1] if isinstance(head, list) and head else None
+    if not isinstance(last, (list, tuple)) or len(last) != 4:
+        raise PlanError("the model has no head", Location(str(mapping.get("yaml_file") or "model description")))
+    if last[2] == "RTDETRDecoder":
+        return tasks.RTDETRDetectionModel  # type: ignore[no-any-return]
+    task = tasks.guess_model_task(mapping)
+    names = {
+        "classify": "ClassificationModel",
+        "segment": "SegmentationModel",
+        "pose": "PoseModel",
+        "obb": "OBBModel",
+    }
+    return getattr(tasks, names.get(task, "DetectionModel"))  # type: ignore[no-any-return]
+
+
+def open_model(model: str | Path | nn.Module | dict[str, Any], nc: int | None = None, ch: int = 3) -> nn.Module:
+    """Return the Ultralytics model object behind anything that names a model.
+
+    Args:
+        model: A description (see :func:`build`), a checkpoint, an Ultralytics wrapper such as :class:`YOLO`, or the
+            model object itself.
+        nc: Number of classes, for descriptions.
+        ch: Number of image channels, for descriptions.
+
+    Raises:
+        DetgraftError: The description cannot be built.
+        FileNotFoundError: The checkpoint does not exist.
+    """
+    if isinstance(model, ultralytics.engine.model.Model):
+        inner: nn.Module = model.model
+        return inner
+    if isinstance(model, nn.Module):
+        return model
+    if not isinstance(model, dict) and str(model).lower().endswith((".pt", ENDING)):
+        opened: nn.Module = YOLO(model).model
+        return opened
+    return build(model, nc=nc, ch=ch)
+
+
+def describe(model: str | Path, nc: int | None = None) -> str:
+    """Return the YAML that builds a model, see :func:`detgraft.upstream.describe.expressions.to_yaml`.
+
+    Args:
+        model: A graft expression, a model YAML (own, stock or of the zoo), or a checkpoint.
+        nc: Number of classes to write; the description's own by default.
+
+    Raises:
+        DetgraftError: The model cannot be built.
+    """
+    with quiet():
+        mapping = dict(cast(Any, open_model(model, nc=nc)).yaml)
+        if not str(model).lower().endswith((".pt", ENDING)):  # the built model has forgotten the names of weights files
+            mapping = {**tasks.yaml_model_load(model_file(model, stock=True)), "nc": mapping["nc"]}
+    return to_yaml(mapping)
+
+
+def thop_gflops(model: nn.Module, imgsz: int) -> float | None:
+    """Return the figure that Ultralytics prints for a model, which thop counts; None where it has none.
+
+    thop does not see functional convolutions, so the work of DynamicConv is missing from it.
+
+    Args:
+        model: An Ultralytics model.
+        imgsz: Image size in pixels.
+    """
+    from ultralytics.utils.torch_utils import get_flops
+
+    return float(get_flops(model, imgsz)) or None  # it returns 0 for every failure
+
+
+def argument_names() -> tuple[list[str], list[str]]:
+    """Return the names that may stand alone on the command line (switches), and all argument names."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    switches = [name for name, value in DEFAULT_CFG_DICT.items() if isinstance(value, bool)]
+    return switches, [*DEFAULT_CFG_DICT, "device"]
+
+
+def check_model_size(model: Any, imgsz: int | tuple[int, int]) -> None:
+    """Raise when an image size is not a multiple of a wrapper's model stride; exported models are not checked.
+
+    Raises:
+        SizeError: Names the nearest sizes that work.
+    """
+    stride = getattr(model.model, "stride", None)
+    if stride is not None:
+        sizes = (imgsz,) if isinstance(imgsz, int) else imgsz
+        check_size(sizes, int(max(stride.tolist())))

@@ -1,0 +1,146 @@
+"""Stores a model without pickle: its weights as safetensors, its description as text in the same file.
+
+The file's metadata holds the model description (rows, as a checkpoint's ``yaml`` has them), the class names, the task
+and the training arguments as JSON. Opening builds the model from the description and fills in the weights, so nothing
+in the file can run code. An own block must be loaded first (``plugins=``), as for any description.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from ultralytics.nn import tasks
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from detgraft.errors import DetgraftError, Location, WeightsError
+from detgraft.plan.weights_files import without_files
+from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION
+from detgraft.upstream.release.quiet import quiet
+
+KEY = "detgraft"
+"""Metadata key that holds everything but the tensors, as JSON."""
+
+ENDING = ".safetensors"
+
+
+def write_safetensors(model: nn.Module, path: str | Path) -> Path:
+    """Write a model's weights, description and class names into one file without pickle.
+
+    Args:
+        model: An Ultralytics model object, grafted or not, fused or not.
+        path: The new file; it appears whole or not at all.
+
+    Returns:
+        The path.
+
+    Raises:
+        WeightsError: The model carries no description to rebuild it from.
+    """
+    source: Any = model
+    mapping = getattr(source, "yaml", None)
+    if not isinstance(mapping, dict):
+        raise WeightsError("the model carries no description, so a file without pickle cannot describe it")
+    args = getattr(source, "args", None)
+    args = args if isinstance(args, dict) else vars(args) if hasattr(args, "__dict__") else {}
+    from detgraft._version import __version__
+
+    record = {
+        "description": without_files(copy.deepcopy(mapping)),
+        "names": [[int(index), str(name)] for index, name in dict(source.names).items()],
+        "task": str(getattr(source, "task", "") or tasks.guess_model_task(source)),
+        "args": {key: value for key, value in args.items() if isinstance(value, (bool, int, float, str, type(None)))},
+        "stride": [float(s) for s in source.stride.tolist()],
+        "fused": _is_fused(source),
+        "kpt_shape": list(getattr(source, "kpt_shape", ()) or ()),
+        "detgraft": __version__,
+        "ultralytics": ULTRALYTICS_VERSION,
+    }
+    # Cloned, because safetensors refuses tensors that share memory.
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in source.state_dict().items()}
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        save_file(tensors, partial, metadata={KEY: json.dumps(record, ensure_ascii=False)})
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_safetensors(path: str | Path) -> nn.Module:
+    """Open a file that :func:`write_safetensors` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The Ultralytics model object in evaluation mode, in float32, as opening a checkpoint gives it.
+
+    Raises:
+        WeightsError: No such file, not a safetensors file, not written by detgraft, or weights that do not fit.
+        DetgraftError: The description cannot be built here (a missing plug-in, say).
+    """
+    from detgraft.upstream.model.models import build
+
+    where = Location(str(path))
+    record = _record(path, where)
+    try:
+        mapping, names = record["description"], {int(index): str(name) for index, name in record["names"]}
+        args, stride, task, is_fused = record["args"], record["stride"], str(record["task"]), bool(record["fused"])
+        channels = int(mapping.get("channels") or mapping.get("ch") or 3)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"its description is damaged: {error}", where) from error
+    # The weights come from the file, so building must not move the caller's random numbers.
+    with torch.random.fork_rng(devices=[]), quiet():
+        model: Any = build(mapping, nc=mapping.get("nc"), ch=channels)
+        if is_fused:
+            model = model.eval().fuse(verbose=False)
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise WeightsError(f"its weights do not fit its description: {' '.join(lines[1:3])[:300]}", where) from error
+    model.names, model.task, model.pt_path = names, task, str(path)
+    model.stride = torch.tensor(stride)
+    model.args = {**DEFAULT_CFG_DICT, **args, "model": str(path), "task": task}
+    opened: nn.Module = model.eval()
+    return opened
+
+
+def _record(path: str | Path, where: Location) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise WeightsError("there is no such file", where)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"is not a safetensors file, or a damaged one: {error}", where) from error
+    if KEY not in metadata:
+        raise WeightsError(
+            "holds weights but no model description; write such a file with `detgraft export model=best.pt "
+            "format=safetensors`, or give this one to a backbone with weights=",
+            where,
+        )
+    try:
+        record = json.loads(metadata[KEY])
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"its description is damaged: {error}", where) from error
+    if not isinstance(record, dict) or not isinstance(record.get("description"), dict):
+        raise WeightsError("its description is damaged: no mapping", where)
+    return record
+
+
+def _is_fused(model: Any) -> bool:
+    with contextlib.suppress(DetgraftError, AttributeError, TypeError):
+        return bool(model.is_fused())
+    return False

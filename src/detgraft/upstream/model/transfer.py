@@ -1,0 +1,163 @@
+"""Makes Ultralytics' own ``load`` follow layers that a graft has moved.
+
+Wherever stock code loads weights into a grafted model (``YOLO.load``, ``pretrained=``, the trainer's own model, a DDP
+worker), the source is first shown to it with the target's layer numbers. Everything else about loading stays stock.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from ultralytics.nn import tasks
+
+from detgraft.catalog.registry import catalogue
+from detgraft.errors import DetgraftError, Location, WeightsError
+from detgraft.plan.rows import PYRAMID_LAYERS
+from detgraft.upstream.describe.expressions import RECORD
+from detgraft.upstream.describe.load import load_yaml
+from detgraft.weights.transfer import TransferReport, align_rows, make_report, renumber
+
+Rows = list[tuple[str, list[Any], int]]
+
+
+class Renumbered(nn.Module):
+    """A source model as ``BaseModel.load`` sees it, with its tensors under the target's layer numbers.
+
+    Args:
+        source: The model that the weights come from.
+        layers: Target layer index to source layer index.
+    """
+
+    def __init__(self, source: Any, layers: Mapping[int, int]) -> None:
+        super().__init__()
+        self.__dict__["source"] = source.float()
+        self.layers = dict(layers)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the source's tensors under the target's names."""
+        return renumber(self.__dict__["source"].state_dict(*args, **kwargs), self.layers)
+
+    def float(self) -> Renumbered:
+        """Return self; the source is in float32 already."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["source"], name)
+
+
+def source_of(weights: Any) -> Any:
+    """Return the model in what ``BaseModel.load`` accepts: a checkpoint dict or a model."""
+    return (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+
+
+def layer_map(source: Any, target: Any) -> dict[int, int]:
+    """Find which layers of a target model continue which layers of a source model.
+
+    Args:
+        source: An Ultralytics model.
+        target: An Ultralytics model, grafted or not.
+
+    Returns:
+        Target layer index to source layer index.
+    """
+    from_rows, to_rows = _rows(source.yaml), _rows(target.yaml)
+    names = [module for module, _, _ in from_rows]
+    if names == [module for module, _, _ in to_rows]:
+        return {index: index for index in range(len(target.model))}
+    record = target.yaml.get(RECORD)
+    if isinstance(record, dict) and names == _base_modules(record):
+        return {index: origin for index, origin in enumerate(record["origins"]) if origin is not None}
+    return align_rows(from_rows, to_rows)
+
+
+def _rows(mapping: Mapping[str, Any]) -> Rows:
+    found: Rows = []
+    for _, _, module, args in [*mapping["backbone"], *mapping["head"]]:
+        entry = catalogue.find(module)
+        found.append((module, list(args), PYRAMID_LAYERS if entry and entry.channels == "pyramid" else 1))
+    return found
+
+
+def _base_modules(record: Mapping[str, Any]) -> list[str] | None:
+    try:
+        return [module for module, _, _ in _rows(load_yaml(record["base"]))]
+    except (DetgraftError, OSError):  # the base was the user's own file and is gone; rows are aligned instead
+        return None
+
+
+def load_across(original: Any, target: Any, weights: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run the stock ``load`` with the source's layers renumbered, and keep a report on the target.
+
+    Args:
+        original: The real ``BaseModel.load``.
+        target: The grafted model.
+        weights: A checkpoint dict or a model.
+        *args: Handed on.
+        **kwargs: Handed on.
+    """
+    source = source_of(weights)
+    if not hasattr(source, "yaml") or not hasattr(target, "yaml"):
+        return original(target, weights, *args, **kwargs)
+    layers = layer_map(source, target)
+    shown = Renumbered(source, layers)
+    result = original(target, shown, *args, **kwargs)
+    report = _report(source, shown.state_dict(), target, layers)
+    _reports[target] = report
+    if kwargs.get("verbose", args[0] if args else True):
+        for line in report.lines():
+            tasks.LOGGER.info(line)
+    return result
+
+
+_reports: weakref.WeakKeyDictionary[nn.Module, TransferReport] = weakref.WeakKeyDictionary()
+
+
+def report_on(source: Any, target: Any) -> TransferReport:
+    """Compare a model with the source that Ultralytics' own ``load`` filled it from, layer by layer of one number.
+
+    Args:
+        source: An Ultralytics model.
+        target: A stock Ultralytics model after loading.
+    """
+    return _report(source, source.float().state_dict(), target, {index: index for index in range(len(target.model))})
+
+
+def _report(source: Any, given: Mapping[str, Tensor], target: Any, layers: Mapping[int, int]) -> TransferReport:
+    return make_report(
+        str(getattr(source, "pt_path", None) or "a model in memory"),
+        given,
+        target.state_dict(),
+        layers,
+        lambda index: str(target.model[index].type),
+        len(target.model),
+    )
+
+
+def open_checkpoint(path: str | Path) -> Any:
+    """Return the model of a checkpoint, through the release's own loader.
+
+    Raises:
+        WeightsError: No such file, or not a checkpoint of Ultralytics.
+    """
+    where = Location(str(path))
+    if Path(path).suffix.lower() != ".pt":
+        raise WeightsError("expected a checkpoint (.pt)", where)
+    if not Path(path).is_file() and Path(path).name != str(path):
+        raise WeightsError("there is no such checkpoint", where)
+    loader = getattr(tasks, "load_checkpoint", None) or tasks.attempt_load_one_weight
+    try:
+        return loader(str(path))[0]
+    except DetgraftError:
+        raise
+    except Exception as error:  # whatever unpickling a truncated or foreign file comes upon
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"cannot be opened as a checkpoint of Ultralytics: {text:.200}", where) from error
+
+
+def report_of(model: nn.Module) -> TransferReport | None:
+    """Return the report of the last transfer into a model, or None."""
+    return _reports.get(model)

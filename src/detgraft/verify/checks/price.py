@@ -1,0 +1,115 @@
+"""Check 8: what does the model cost, measured, and how much more or less than the stock model that it stands on?"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from detgraft.measure.cost import Summary, show
+from detgraft.measure.memory import peak_bytes
+from detgraft.measure.timing import median_ms, median_of
+from detgraft.upstream.service import probes
+from detgraft.verify.onnx_session import open_onnx
+from detgraft.verify.result import CheckResult, skipped, verdict
+from detgraft.verify.subject import Subject, preserved_random
+
+NAME = "cost"
+BATCHES = (1, 16)
+TRAINING_BATCH = 2
+
+
+def check(subject: Subject) -> CheckResult:
+    """Measure parameters, operations, training memory and latency; fails only when nothing could be counted."""
+    if subject.model is None:
+        return skipped(NAME, "the model cannot be built")
+    subject.say("parameters and operations")
+    summary = show(subject.model, imgsz=subject.imgsz)
+    figures: dict[str, Any] = {
+        "params": summary.params,
+        "gflops": summary.gflops,
+        "gflops_thop": summary.gflops_thop,
+        "uncounted_layers": _uncounted(summary),
+    }
+    with preserved_random():
+        subject.say("memory of a training step")
+        figures["training_memory_mb"] = _training_memory(subject) / 1e6
+        figures["training_batch"] = TRAINING_BATCH
+        figures["latency_ms"] = _latencies(subject)
+    notes = []
+    if summary.gflops_thop is not None and abs(summary.gflops_thop - summary.gflops) > 0.02 * summary.gflops:
+        notes.append(f"thop's figure ({summary.gflops_thop:.2f}) differs from the counted one ({summary.gflops:.2f})")
+    base = probes.base_of(subject.mapping)
+    if base is None:
+        notes.append("the stock model behind it is not known, so there is no difference to show")
+    else:
+        figures["base"], figures["difference"] = base, _difference(subject, base, summary, figures)
+    problems = [] if summary.gflops > 0 else ["no operation could be counted"]
+    return verdict(NAME, problems, figures, notes)
+
+
+def _uncounted(summary: Summary) -> list[int]:
+    """Layers with parameters in which no operation was counted."""
+    return [layer.index for layer in summary.layers if layer.params and not layer.gflops]
+
+
+def _training_memory(subject: Subject) -> int:
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    model = probes.ready_for_loss(subject.copy().to(device))
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
+    size = max(subject.imgsz)
+    batch = {k: v.to(device) for k, v in probes.training_batch(model, TRAINING_BATCH, size, seed=1).items()}
+
+    def step() -> None:
+        probes.loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    present = [*model.parameters(), *model.buffers(), *batch.values()]
+    return peak_bytes(step, present, device)
+
+
+def _latencies(subject: Subject) -> dict[str, float]:
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    height, width = subject.imgsz
+    found: dict[str, float] = {"device": device, "threads": torch.get_num_threads()}  # type: ignore[dict-item]
+    for name, model in (("eager", subject.copy().eval().to(device)), ("fused", probes.fused(subject.model).to(device))):
+        for count in BATCHES:
+            subject.say(f"latency, {name}, batch {count}")
+            found[f"{name} batch {count}"] = median_ms(model, subject.pictures(count, height, width).to(device))
+    if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime") and height == width:
+        subject.say("latency, ONNX Runtime")
+        try:
+            found |= _onnx_latencies(subject)
+        except Exception as error:  # a model that does not export is for the check of exports to report
+            found["ONNX Runtime"] = f"no export: {type(error).__name__}"  # type: ignore[assignment]
+    return found
+
+
+def _onnx_latencies(subject: Subject) -> dict[str, float]:
+    checkpoint = subject.folder / "latency.pt"
+    probes.save_checkpoint(subject.model, checkpoint)
+    found = {}
+    size = subject.imgsz[0]
+    for count in BATCHES:
+        file, _ = probes.export_file(checkpoint, "onnx", size, dynamic=False, batch=count)
+        run = open_onnx(file)
+        pictures = subject.pictures(count, size, size)
+        found[f"ONNX Runtime batch {count}"] = median_of(lambda run=run, pictures=pictures: run(pictures))  # type: ignore[misc]
+    return found
+
+
+def _difference(subject: Subject, base: str, summary: Summary, figures: dict[str, Any]) -> dict[str, float]:
+    """Grafted minus stock, with the same classes at the same size, measured in the same way."""
+    subject.say(f"the same for {base}")
+    description = probes.description_of(base) | {"nc": subject.mapping.get("nc")}
+    with preserved_random():
+        stock = probes.build_seeded(description, 0, subject.channels)
+        cost = show(stock, imgsz=subject.imgsz)
+        latency = median_ms(probes.fused(stock), subject.pictures(1, *subject.imgsz))
+        ours = median_ms(probes.fused(subject.model), subject.pictures(1, *subject.imgsz))
+    return {
+        "params": summary.params - cost.params,
+        "gflops": summary.gflops - cost.gflops,
+        "fused_ms_batch_1": ours - latency,
+    }
