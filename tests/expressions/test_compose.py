@@ -10,7 +10,7 @@ import torch
 from expression_support import files_below, needs_base, run_cli, save_checkpoint, shapes
 
 from detgraft import YOLO, build
-from detgraft.catalog.wider import WIDER
+from detgraft.catalog.families import attention, downsampling, fusion, stages, upsampling
 from detgraft.errors import ArgumentError, CatalogError, DetgraftError, PlanError
 from detgraft.upstream.describe.expressions import compose_mapping, to_yaml
 from detgraft.upstream.model.models import describe
@@ -23,6 +23,13 @@ ZOO = {
     "yolo11n+carafe": "yolo11n-carafe.yaml",
     "rtdetr-l+convnextv2_atto(width=auto)": "rtdetr-l-convnextv2.yaml",
 }
+
+BLOCKS = [
+    entry
+    for family in (upsampling, attention, downsampling, stages, fusion)
+    for entry in family.GRAFTS
+    if not entry.name.startswith("CARAFE")
+]
 
 
 def rows(expression: str) -> list[list[Any]]:
@@ -180,7 +187,7 @@ def test_a_base_given_as_a_file(tmp_path: Path) -> None:
         build(f"{own}+carafe")
 
 
-@pytest.mark.parametrize("entry", WIDER, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", BLOCKS, ids=lambda entry: entry.name)
 def test_every_further_block_at_its_default_site(entry: Any) -> None:
     torch.manual_seed(0)
     model: Any = build(f"yolo11n+{entry.name}", nc=3).train()
