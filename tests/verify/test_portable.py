@@ -20,7 +20,7 @@ from detgraft.demo.made import make_shapes
 from detgraft.errors import WeightsError
 from detgraft.measure.watch import main_output
 from detgraft.upstream.model.safetensors import KEY, read_safetensors, write_safetensors
-from detgraft.upstream.service.probes import is_rtdetr
+from detgraft.upstream.service.models import is_rtdetr
 from detgraft.verify.subject import wake
 
 TRAINING = {"imgsz": 64, "batch": 2, "workers": 0, "plots": False, "device": "cpu", "verbose": False, "val": False}

@@ -18,7 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detgraft.errors import DetgraftError
 from detgraft.plan.rows import Plan
 from detgraft.upstream.model.models import open_model
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.descriptions import description_of, mapping_of, plan_for
+from detgraft.upstream.service.models import is_rtdetr, is_topk
 from detgraft.verify.parity import Form
 
 SMALL = 160
@@ -109,7 +110,7 @@ def form_of(model: Any) -> Form:
     """Return how a model lays out its predictions."""
     head = list(model.model)[-1]
     classes = int(getattr(head, "nc", 0) or model.yaml.get("nc") or 1)
-    return Form(classes, probes.is_topk(model), probes.is_rtdetr(model))
+    return Form(classes, is_topk(model), is_rtdetr(model))
 
 
 def wake(model: Any, pictures: Tensor) -> Any:
@@ -174,7 +175,7 @@ def open_subject(
     )
     mapping: dict[str, Any] = {}
     if described:
-        mapping = copy.deepcopy(model) if isinstance(model, dict) else probes.description_of(model)  # type: ignore[arg-type]
+        mapping = copy.deepcopy(model) if isinstance(model, dict) else description_of(model)  # type: ignore[arg-type]
         mapping["nc"] = nc or mapping.get("nc")
     channels = int(mapping.get("channels") or mapping.get("ch") or 3)
     opened: Any = None
@@ -185,13 +186,13 @@ def open_subject(
             opened = open_model(copy.deepcopy(mapping) if described else model, ch=channels)
             opened = copy.deepcopy(opened).float().cpu()
     except DetgraftError as error:
-        if not described or probes.plan_for(mapping) is None:
+        if not described or plan_for(mapping) is None:
             raise
         failure = str(error)
     if opened is not None:
-        mapping = probes.mapping_of(opened)
+        mapping = mapping_of(opened)
         channels = int(mapping.get("channels") or mapping.get("ch") or 3)
-    return Subject(name, mapping, probes.plan_for(mapping), size, channels, opened, failure, folder, data)
+    return Subject(name, mapping, plan_for(mapping), size, channels, opened, failure, folder, data)
 
 
 @contextlib.contextmanager

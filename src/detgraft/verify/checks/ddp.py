@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import distributed
 
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.descriptions import for_another_process
 from detgraft.verify.checks.ddp_worker import WORLD
 from detgraft.verify.result import CheckResult, skipped, verdict
 from detgraft.verify.subject import Subject
@@ -34,7 +34,7 @@ def check(subject: Subject) -> CheckResult:
     folder = subject.folder / "ddp"
     folder.mkdir()
     spec = {
-        "mapping": probes.for_another_process(subject.mapping),
+        "mapping": for_another_process(subject.mapping),
         "channels": subject.channels,
         "imgsz": subject.small,
         "steps": STEPS,

@@ -17,7 +17,9 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.batches import training_batch
+from detgraft.upstream.service.losses import loss_in, ready_for_loss
+from detgraft.upstream.service.models import build_seeded
 
 WORLD = 2
 
@@ -48,14 +50,14 @@ def work(spec: dict[str, Any], rank: int) -> dict[str, Any]:
     )
     answer: dict[str, Any] = {"losses": [], "unused": [], "error": ""}
     # Another seed per process: the weights can be equal only if they were really broadcast.
-    model = probes.ready_for_loss(probes.build_seeded(spec["mapping"], rank, spec["channels"]))
+    model = ready_for_loss(build_seeded(spec["mapping"], rank, spec["channels"]))
     wrapped = DistributedDataParallel(model, find_unused_parameters=False)
     answer["start"] = fingerprint(model)
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for step in range(spec["steps"]):
-        batch = probes.training_batch(model, 2, spec["imgsz"], seed=10 * step + rank)
+        batch = training_batch(model, 2, spec["imgsz"], seed=10 * step + rank)
         try:
-            loss = probes.loss_in(wrapped, batch)
+            loss = loss_in(wrapped, batch)
             answer["losses"].append(float(loss.detach()))
             loss.backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:

@@ -18,7 +18,9 @@ from torch import Tensor
 from detgraft.measure.watch import tensors_in
 from detgraft.upstream.model.marks import is_stock
 from detgraft.upstream.release.capabilities import onnx_export_misses
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.checkpoints import save_checkpoint
+from detgraft.upstream.service.exports import export_file
+from detgraft.upstream.service.models import fused_copy
 from detgraft.verify.onnx_session import open_onnx
 from detgraft.verify.parity import BOX_TOLERANCE, SCORE_TOLERANCE, Drift, Form, compare
 from detgraft.verify.result import CheckResult, skipped, verdict
@@ -43,7 +45,7 @@ def check(subject: Subject, formats: Sequence[str] = FORMATS) -> CheckResult:
         return skipped(NAME, "the model cannot be built")
     checkpoint = subject.folder / "export.pt"
     try:
-        probes.save_checkpoint(subject.woken(), checkpoint)
+        save_checkpoint(subject.woken(), checkpoint)
     except Exception as error:  # pickling may raise anything; the check of portability names the layer
         return skipped(NAME, f"the model cannot be saved: {type(error).__name__}")
     figures: dict[str, Any] = {
@@ -88,7 +90,7 @@ def _one(subject: Subject, checkpoint: Path, form: str) -> Drift | str | ModuleN
     kind, _, dynamic = form.partition("-")
     size = subject.small
     try:
-        file, traced = probes.export_file(checkpoint, kind, size, dynamic=bool(dynamic))
+        file, traced = export_file(checkpoint, kind, size, dynamic=bool(dynamic))
         run = _opened(file, kind)
     except ModuleNotFoundError as error:
         return error
@@ -155,7 +157,7 @@ def _open_openvino(folder: Path) -> Run:
 
 def _culprit(subject: Subject, kind: str, dynamic: bool) -> str:
     """Name the layer that does not survive the export, by exporting every layer alone."""
-    model = probes.fused(subject.woken())
+    model = fused_copy(subject.woken())
     stack = list(model.model)
     outputs: dict[int, tuple[Any, Any]] = {}
 

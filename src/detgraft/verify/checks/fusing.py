@@ -19,7 +19,7 @@ from detgraft.measure.watch import (
     watching,
 )
 from detgraft.upstream.model.marks import is_stock
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.models import fused_copy
 from detgraft.verify.parity import compare
 from detgraft.verify.result import CheckResult, skipped, verdict
 from detgraft.verify.subject import Subject, form_of
@@ -39,7 +39,7 @@ def check(subject: Subject) -> CheckResult:
     pictures = subject.pictures(2, size, size)
     before = passes_by_layer(model, pictures)
     try:
-        fused = probes.fused(model)
+        fused = fused_copy(model)
         problems = _differences(subject, model, fused, before, size)
     except LayerError as error:
         return verdict(NAME, [f"{subject.layer(error.index)} fails once fused: {error.text}"], {})

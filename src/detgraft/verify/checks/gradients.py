@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from detgraft.measure.watch import LayerError, tensors_in, watching, watching_operations
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.batches import training_batch
+from detgraft.upstream.service.losses import loss_of, ready_for_loss
 from detgraft.verify.result import CheckResult, skipped, verdict
 from detgraft.verify.subject import Subject, preserved_random
 
@@ -43,11 +44,11 @@ def _precisions() -> list[tuple[str, str, torch.dtype | None]]:
 
 def _every_parameter(subject: Subject, figures: dict[str, Any]) -> list[str]:
     subject.say("one backward pass")
-    model = probes.ready_for_loss(subject.copy())
-    batch = probes.training_batch(model, 2, subject.small, seed=1)
+    model = ready_for_loss(subject.copy())
+    batch = training_batch(model, 2, subject.small, seed=1)
     try:
         with watching(model):
-            loss = probes.loss_of(model, batch)
+            loss = loss_of(model, batch)
     except LayerError as error:
         return [f"{subject.layer(error.index)} fails in training mode: {error.text}"]
     figures["loss"] = float(loss.detach())
@@ -88,15 +89,15 @@ def _first_not_finite(subject: Subject, model: Any, batch: dict[str, Tensor]) ->
 def _steps(subject: Subject, name: str, device: str, dtype: torch.dtype | None, figures: dict[str, Any]) -> list[str]:
     """Plain gradient descent with clipping, as a stock trainer clips; the loss and all parameters must stay finite."""
     torch.manual_seed(0)
-    model = probes.ready_for_loss(subject.copy().to(device))
+    model = ready_for_loss(subject.copy().to(device))
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
     scaler = torch.amp.GradScaler(device, enabled=dtype is torch.float16)
     losses = []
     for step in range(STEPS):
-        batch = {k: v.to(device) for k, v in probes.training_batch(model, 2, subject.small, seed=step).items()}
+        batch = {k: v.to(device) for k, v in training_batch(model, 2, subject.small, seed=step).items()}
         try:
             with torch.autocast(device, dtype=dtype, enabled=dtype is not None), watching(model):
-                loss = probes.loss_of(model, batch)
+                loss = loss_of(model, batch)
             losses.append(float(loss.detach()))
             if not bool(torch.isfinite(loss)):
                 with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
@@ -126,7 +127,7 @@ def _half_range(subject: Subject, figures: dict[str, Any]) -> list[str]:
     at, except in the head, which computes its loss and boxes in float32.
     """
     subject.say("range of half precision")
-    model = probes.ready_for_loss(subject.copy())
+    model = ready_for_loss(subject.copy())
     head = len(model.model) - 1
     worst: dict[int, tuple[float, str]] = {}
 
@@ -138,7 +139,7 @@ def _half_range(subject: Subject, figures: dict[str, Any]) -> list[str]:
                 value = float(tensor.detach().nan_to_num(0.0, 0.0, 0.0).abs().max())
                 worst[index] = max(worst.get(index, (0.0, "")), (value, operation))
 
-    pictures = probes.training_batch(model, 2, subject.small, seed=1)["img"]
+    pictures = training_batch(model, 2, subject.small, seed=1)["img"]
     try:
         with torch.no_grad(), watching_operations(model, see):
             model(pictures)

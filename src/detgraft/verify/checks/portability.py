@@ -16,7 +16,8 @@ from torch import Tensor
 
 from detgraft.measure.watch import main_output
 from detgraft.upstream.model.safetensors import write_safetensors
-from detgraft.upstream.service import probes
+from detgraft.upstream.release.capabilities import HAS_SAFE_LOAD, ULTRALYTICS_VERSION
+from detgraft.upstream.service.checkpoints import SCRIPT_REOPEN, save_checkpoint
 from detgraft.verify.parity import compare
 from detgraft.verify.result import CheckResult, skipped, verdict
 from detgraft.verify.subject import Subject, form_of
@@ -39,17 +40,17 @@ def check(subject: Subject) -> CheckResult:
     numpy.save(subject.folder / "pictures.npy", pictures.numpy())
     checkpoint = subject.folder / "portable.pt"
     try:
-        probes.save_checkpoint(model, checkpoint)
+        save_checkpoint(model, checkpoint)
     except Exception as error:  # pickling may raise anything
         return verdict(NAME, [_unpicklable(subject, model, error)], {})
     figures: dict[str, Any] = {"checkpoint_bytes": checkpoint.stat().st_size}
     problems: list[str] = []
     notes: list[str] = []
     ways: list[tuple[str, Path, dict[str, str], list[str]]] = [("stock Ultralytics", checkpoint, {}, [])]
-    if probes.HAS_SAFE_LOAD:
+    if HAS_SAFE_LOAD:
         ways.append(("restricted loading", checkpoint, {"ULTRALYTICS_SAFE_LOAD": "1"}, ["detgraft"]))
     else:
-        notes.append(f"ultralytics {probes.ULTRALYTICS_VERSION} has no restricted loading")
+        notes.append(f"ultralytics {ULTRALYTICS_VERSION} has no restricted loading")
     tensors = subject.folder / "portable.safetensors"
     try:
         write_safetensors(model, tensors)
@@ -79,7 +80,7 @@ def _reopen(subject: Subject, file: Path, environment: dict[str, str], packages:
     words = [str(file), str(subject.folder / "pictures.npy"), str(answers), *packages]
     try:
         process = subprocess.run(
-            [sys.executable, "-c", probes.SCRIPT_REOPEN, *words],
+            [sys.executable, "-c", SCRIPT_REOPEN, *words],
             env={**os.environ, **quiet, **environment},
             cwd=subject.folder,
             capture_output=True,

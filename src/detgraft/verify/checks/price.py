@@ -10,7 +10,12 @@ import torch
 from detgraft.measure.cost import Summary, show
 from detgraft.measure.memory import peak_bytes
 from detgraft.measure.timing import median_ms, median_of
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.batches import training_batch
+from detgraft.upstream.service.checkpoints import save_checkpoint
+from detgraft.upstream.service.descriptions import base_of, description_of
+from detgraft.upstream.service.exports import export_file
+from detgraft.upstream.service.losses import loss_of, ready_for_loss
+from detgraft.upstream.service.models import build_seeded, fused_copy
 from detgraft.verify.onnx_session import open_onnx
 from detgraft.verify.result import CheckResult, skipped, verdict
 from detgraft.verify.subject import Subject, preserved_random
@@ -40,7 +45,7 @@ def check(subject: Subject) -> CheckResult:
     notes = []
     if summary.gflops_thop is not None and abs(summary.gflops_thop - summary.gflops) > 0.02 * summary.gflops:
         notes.append(f"thop's figure ({summary.gflops_thop:.2f}) differs from the counted one ({summary.gflops:.2f})")
-    base = probes.base_of(subject.mapping)
+    base = base_of(subject.mapping)
     if base is None:
         notes.append("the stock model behind it is not known, so there is no difference to show")
     else:
@@ -56,13 +61,13 @@ def _uncounted(summary: Summary) -> list[int]:
 
 def _training_memory(subject: Subject) -> int:
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    model = probes.ready_for_loss(subject.copy().to(device))
+    model = ready_for_loss(subject.copy().to(device))
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
     size = max(subject.imgsz)
-    batch = {k: v.to(device) for k, v in probes.training_batch(model, TRAINING_BATCH, size, seed=1).items()}
+    batch = {k: v.to(device) for k, v in training_batch(model, TRAINING_BATCH, size, seed=1).items()}
 
     def step() -> None:
-        probes.loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
+        loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
     present = [*model.parameters(), *model.buffers(), *batch.values()]
@@ -73,7 +78,7 @@ def _latencies(subject: Subject) -> dict[str, float]:
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     height, width = subject.imgsz
     found: dict[str, float] = {"device": device, "threads": torch.get_num_threads()}  # type: ignore[dict-item]
-    for name, model in (("eager", subject.copy().eval().to(device)), ("fused", probes.fused(subject.model).to(device))):
+    for name, model in (("eager", subject.copy().eval().to(device)), ("fused", fused_copy(subject.model).to(device))):
         for count in BATCHES:
             subject.say(f"latency, {name}, batch {count}")
             found[f"{name} batch {count}"] = median_ms(model, subject.pictures(count, height, width).to(device))
@@ -88,11 +93,11 @@ def _latencies(subject: Subject) -> dict[str, float]:
 
 def _onnx_latencies(subject: Subject) -> dict[str, float]:
     checkpoint = subject.folder / "latency.pt"
-    probes.save_checkpoint(subject.model, checkpoint)
+    save_checkpoint(subject.model, checkpoint)
     found = {}
     size = subject.imgsz[0]
     for count in BATCHES:
-        file, _ = probes.export_file(checkpoint, "onnx", size, dynamic=False, batch=count)
+        file, _ = export_file(checkpoint, "onnx", size, dynamic=False, batch=count)
         run = open_onnx(file)
         pictures = subject.pictures(count, size, size)
         found[f"ONNX Runtime batch {count}"] = median_of(lambda run=run, pictures=pictures: run(pictures))  # type: ignore[misc]
@@ -102,12 +107,12 @@ def _onnx_latencies(subject: Subject) -> dict[str, float]:
 def _difference(subject: Subject, base: str, summary: Summary, figures: dict[str, Any]) -> dict[str, float]:
     """Grafted minus stock, with the same classes at the same size, measured in the same way."""
     subject.say(f"the same for {base}")
-    description = probes.description_of(base) | {"nc": subject.mapping.get("nc")}
+    description = description_of(base) | {"nc": subject.mapping.get("nc")}
     with preserved_random():
-        stock = probes.build_seeded(description, 0, subject.channels)
+        stock = build_seeded(description, 0, subject.channels)
         cost = show(stock, imgsz=subject.imgsz)
-        latency = median_ms(probes.fused(stock), subject.pictures(1, *subject.imgsz))
-        ours = median_ms(probes.fused(subject.model), subject.pictures(1, *subject.imgsz))
+        latency = median_ms(fused_copy(stock), subject.pictures(1, *subject.imgsz))
+        ours = median_ms(fused_copy(subject.model), subject.pictures(1, *subject.imgsz))
     return {
         "params": summary.params - cost.params,
         "gflops": summary.gflops - cost.gflops,

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from detgraft.measure.watch import LayerError, first_drift, outputs_by_layer, watching, watching_operations
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.batches import training_batch
+from detgraft.upstream.service.descriptions import base_of, description_of
+from detgraft.upstream.service.losses import loss_of, ready_for_loss
+from detgraft.upstream.service.models import build_seeded, is_rtdetr, load_weights
 from detgraft.verify.result import CheckResult, skipped, verdict
 from detgraft.verify.subject import Subject, preserved_random
 
@@ -74,7 +77,7 @@ def _evaluation_draws(subject: Subject) -> list[str]:
     """Find the first layer that draws random numbers, or answers differently twice, in evaluation mode."""
     subject.say("random numbers in evaluation mode")
     model = subject.woken()
-    size = 128 if probes.is_rtdetr(model) else max(subject.stride, 64)
+    size = 128 if is_rtdetr(model) else max(subject.stride, 64)
     pictures = subject.pictures(1, size, size)
     states: dict[int, Any] = {}
     drawn: list[int] = []
@@ -115,13 +118,13 @@ def _built(subject: Subject, seed: int) -> tuple[dict[str, Tensor], list[float]]
     """Build with a seed; return the weights and the losses of two training steps."""
     random.seed(seed)
     numpy.random.seed(seed)
-    model = probes.build_seeded(subject.mapping, seed, subject.channels)
+    model = build_seeded(subject.mapping, seed, subject.channels)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    model = probes.ready_for_loss(model)
+    model = ready_for_loss(model)
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     losses = []
     for step in range(2):
-        loss = probes.loss_of(model, probes.training_batch(model, 2, subject.small, seed=step))
+        loss = loss_of(model, training_batch(model, 2, subject.small, seed=step))
         losses.append(float(loss.detach()))
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -163,17 +166,17 @@ def _drawn(first: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str
 
 def _transferred(subject: Subject, figures: dict[str, Any]) -> list[str]:
     """With weights from the base model, the kept layers must not depend on the seed and the new ones must."""
-    base = probes.base_of(subject.mapping)
+    base = base_of(subject.mapping)
     if base is None:
         return []
     subject.say(f"the same with weights transferred from {base}")
-    description = probes.description_of(base) | {"nc": subject.mapping.get("nc")}
-    source = probes.build_seeded(description, 7, subject.channels)
+    description = description_of(base) | {"nc": subject.mapping.get("nc")}
+    source = build_seeded(description, 7, subject.channels)
     states = []
     for seed in (0, 0, 1):
-        model = probes.build_seeded(subject.mapping, seed, subject.channels)
+        model = build_seeded(subject.mapping, seed, subject.channels)
         drawn = {name: value.clone() for name, value in model.state_dict().items()}
-        probes.load_weights(model, source)
+        load_weights(model, source)
         states.append((drawn, dict(model.state_dict())))
     (drawn_a, a), (_, again), (drawn_b, b) = states
     arrived = [name for name in a if not torch.equal(a[name], drawn_a[name])]
@@ -205,14 +208,14 @@ def _is_constant(value: Tensor) -> bool:
 
 def _operations(subject: Subject) -> dict[str, list[str]]:
     """Operations of one training forward pass without a deterministic form, by layer."""
-    model = probes.ready_for_loss(subject.copy())
+    model = ready_for_loss(subject.copy())
     found: dict[int, set[str]] = {}
 
     def see(index: int, operation: str, _result: Any) -> None:
         if operation in WITHOUT_DETERMINISM:
             found.setdefault(index, set()).add(operation)
 
-    pictures = probes.training_batch(model, 2, subject.small, seed=1)["img"]
+    pictures = training_batch(model, 2, subject.small, seed=1)["img"]
     # A model that does not run in training mode is for the check of gradients to report.
     with contextlib.suppress(LayerError), torch.no_grad(), watching_operations(model, see):
         model(pictures)

@@ -18,7 +18,7 @@ from detgraft.measure.watch import (
     watching,
 )
 from detgraft.upstream.describe import layers
-from detgraft.upstream.service import probes
+from detgraft.upstream.service.models import is_rtdetr, is_topk
 from detgraft.verify.parity import compare
 from detgraft.verify.result import CheckResult, verdict
 from detgraft.verify.subject import Subject, form_of
@@ -94,7 +94,7 @@ def _head_strides(subject: Subject, strides: dict[int, float]) -> list[str]:
 def _sizes(subject: Subject) -> dict[str, tuple[int, int]]:
     """The sizes of the sweep, rounded up to the model's stride."""
     stride = subject.stride
-    smallest = 128 if probes.is_rtdetr(subject.model) else stride
+    smallest = 128 if is_rtdetr(subject.model) else stride
     wanted = {
         "square": subject.imgsz,
         "352x640": (352, 640),
@@ -116,7 +116,7 @@ def _sweep(subject: Subject, model: Any, figures: dict[str, Any]) -> list[str]:
     tried = {}
     head = list(model.model)[-1]
     strides = getattr(head, "stride", None)
-    ranked = probes.is_topk(model) or type(head).__name__ == "Classify"
+    ranked = is_topk(model) or type(head).__name__ == "Classify"
     for name, (height, width) in _sizes(subject).items():
         subject.say(f"forward pass at {height}x{width}")
         bad: list[int] = []
@@ -145,7 +145,7 @@ def _sweep(subject: Subject, model: Any, figures: dict[str, Any]) -> list[str]:
 def _batch(subject: Subject, model: Any) -> list[str]:
     """In evaluation mode the answer for a picture must not depend on the other pictures of its batch."""
     subject.say("a batch against its single pictures")
-    size = max(subject.stride, min(96, subject.small)) if not probes.is_rtdetr(model) else 128
+    size = max(subject.stride, min(96, subject.small)) if not is_rtdetr(model) else 128
     size = -(-size // subject.stride) * subject.stride
     pictures = subject.pictures(3, size, size)
     pictures[1] *= 4  # a batch statistic that hides behind equal pictures would not be seen

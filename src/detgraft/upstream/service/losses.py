@@ -1,0 +1,38 @@
+"""The training loss, ready as a trainer makes it ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+
+def ready_for_loss(model: nn.Module) -> Any:
+    """Give a model the settings that its loss reads, as a trainer would, and put it into training mode."""
+    prepared: Any = model
+    prepared.args = get_cfg(DEFAULT_CFG_DICT)
+    prepared.nc = int(prepared.yaml.get("nc") or 1)
+    prepared.criterion = prepared.init_criterion()
+    for parameter in prepared.parameters():
+        if parameter.dtype.is_floating_point:
+            parameter.requires_grad_(True)
+    for name, parameter in prepared.named_parameters():
+        if ".dfl" in name:  # fixed by every stock trainer: the integral over the distribution is no weight
+            parameter.requires_grad_(False)
+    prepared.train()
+    return prepared
+
+
+def loss_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Return the training loss of a batch, summed over its parts."""
+    loss: Any = model.loss(batch)[0]
+    total: Tensor = loss.sum()
+    return total
+
+
+def loss_in(wrapped: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the training loss through a wrapper such as DDP, which passes batches on to the model's ``forward``."""
+    total: Tensor = wrapped(batch)[0].sum()
+    return total
