@@ -11,11 +11,12 @@ from detgraft.errors import ArgumentError, Location
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.spec import StudySpec, read_spec, spec_from_arguments
 from detgraft.study.design.template import TEMPLATE
+from detgraft.study.judge.evidence import State
 from detgraft.study.report.report import Report, write_report
 from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
 from detgraft.study.run.pools import RayPool
 from detgraft.study.run.preflight import preflight
-from detgraft.study.run.store import Cell, State, StudyFolder
+from detgraft.study.run.store import Cell, StudyFolder
 from detgraft.study.run.tracking import check_trackers, track
 
 RESUMES = ("continue", "restart")

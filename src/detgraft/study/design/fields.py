@@ -24,11 +24,10 @@ def read_fields(located: Located, default_name: str) -> dict[str, Any]:
     """
     base_model = _text(located, "base", required=True)
     name = _text(located, "name", default_name)
-    taken: set[str] = set()
-    base = Arm(base_model, terms.slug_of(base_model, taken), base_model, "base")
+    base = Arm(base_model, base_model, "base")
     names = {base.name}
-    variants = _variants(located, base_model, taken, names)
-    controls = _controls(located, base_model, taken, names)
+    variants = _variants(located, base_model, names)
+    controls = _controls(located, base_model, names)
     executor = _choice(located, "executor", terms.EXECUTORS, "local")
     if "address" in located.values and executor != "ray":
         raise located.fail("address: belongs to 'executor: ray' only.", "address")
@@ -209,7 +208,7 @@ def _weights(located: Located, init: str, base_model: str) -> str | None:
     return f"{stem}.pt"
 
 
-def _variants(located: Located, base: str, taken: set[str], names: set[str]) -> tuple[Arm, ...]:
+def _variants(located: Located, base: str, names: set[str]) -> tuple[Arm, ...]:
     values = located.values.get("variants")
     if not isinstance(values, list) or not values:
         raise located.fail("variants: expected a list with at least one graft or model.", "variants")
@@ -220,7 +219,7 @@ def _variants(located: Located, base: str, taken: set[str], names: set[str]) -> 
         if name in names:
             raise located.fail(f"the name {name!r} is used twice; give one of them another 'name:'.", *where)
         names.add(name)
-        arms.append(Arm(name, terms.slug_of(name, taken), model, "variant"))
+        arms.append(Arm(name, model, "variant"))
     models = [arm.model for arm in arms]
     for index, model in enumerate(models):
         if model == base or model in models[:index]:
@@ -249,7 +248,7 @@ def _variant(located: Located, value: Any, base: str, where: tuple[str | int, ..
     return str(value.get("name", what)).strip(), f"{base}+{what}" if "graft" in value else what
 
 
-def _controls(located: Located, base: str, taken: set[str], names: set[str]) -> tuple[Arm, ...]:
+def _controls(located: Located, base: str, names: set[str]) -> tuple[Arm, ...]:
     values = located.values.get("controls", ["scale"])
     if values in (None, "none", ["none"], []):
         return ()
@@ -273,7 +272,7 @@ def _controls(located: Located, base: str, taken: set[str], names: set[str]) -> 
     name = f"scale: {model}"
     if model == base or name in names:
         raise located.fail(f"controls: {model!r} is already an arm of this study.", "controls")
-    return (Arm(name, terms.slug_of(name, taken), model, "control"),)
+    return (Arm(name, model, "control"),)
 
 
 def _check_arms_start_alike(located: Located, init: str, arms: tuple[Arm, ...]) -> None:

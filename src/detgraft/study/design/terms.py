@@ -54,6 +54,11 @@ OWNED_TRAIN_KEYS = {
 }
 """Training arguments that would break the comparison, and what to do instead."""
 
+# Lower case only: some file systems take Carafe and carafe for the same folder.
+_PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9._-]{0,59}")
+# Windows keeps these for devices, with any ending.
+_RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+
 # Ladders of stock scales, smallest first; the letter stands right after the family's number.
 _LADDERS = {
     r"yolov9": "tsmce",
@@ -69,15 +74,18 @@ class Arm:
 
     Args:
         name: As written in the study file; the report uses it.
-        slug: The same as a folder name.
         model: What ``detgraft.YOLO`` is given: an expression, YAML or checkpoint.
         role: ``base``, ``variant`` or ``control``.
     """
 
     name: str
-    slug: str
     model: str
     role: str
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder name."""
+        return slug_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -123,11 +131,14 @@ def asks_for_weights(model: str) -> bool:
     return "weights=" in model.replace(" ", "")
 
 
-def slug_of(name: str, taken: set[str]) -> str:
-    """A folder name for an arm that no other arm has."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "arm"
-    # Two names may differ only in what a folder name cannot hold, or in case, which some file systems ignore.
-    if slug.lower() in taken:
-        slug = f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-    taken.add(slug.lower())
-    return slug
+def slug_of(name: str) -> str:
+    """A folder name for an arm, made from its whole name alone.
+
+    A name that every file system keeps as it is stays as it is; any other is shortened, cleaned, and marked with a part
+    of its SHA-256. So no two names share a folder, and neither the order in the study file nor the other arms matter.
+    """
+    reserved = name.lower().split(".")[0] in _RESERVED_NAMES
+    if _PLAIN_NAME.fullmatch(name) and not name.endswith(".") and not reserved:
+        return name
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", f"arm-{name}" if reserved else name)[:48].strip("-.") or "arm"
+    return f"{readable}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"

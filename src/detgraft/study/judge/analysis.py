@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from detgraft.base.files import read_json
 from detgraft.errors import Location
 from detgraft.measure.price import Cost
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.terms import asks_for_weights
+from detgraft.study.judge.evidence import Evidence, Run, State
 from detgraft.study.judge.result import Result
 from detgraft.study.judge.statistics import Comparison, bootstrap_interval, compare, paired_t, points
-from detgraft.study.run.store import Cell, State, StudyFolder
 
 FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 ULTRALYTICS = {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"}
@@ -139,26 +138,30 @@ class Analysis:
         return next(arm for arm in self.arms if arm.role == "base")
 
 
-def analyse(folder: StudyFolder) -> Analysis:
+def analyse(study: Evidence) -> Analysis:
     """Analyse what a study has finished so far.
+
+    Args:
+        study: The study and its runs.
 
     Raises:
         StudyError: Base and variants share no finished seed, or runs were measured on different pictures.
     """
-    spec = folder.spec
-    cells = list(folder.cells())
-    states = {cell: cell.state() for cell in cells}
-    done = [cell for cell in cells if states[cell] is State.DONE]
-    results = {cell: cell.result() for cell in done}
-    split = _deciding_split(spec.metrics.split, results.values(), folder.path)
+    spec = study.spec
+    runs = list(study.runs())
+    done = [run for run in runs if run.state is State.DONE]
+    results = [run.result for run in done if run.result is not None]
+    split = _deciding_split(spec.metrics.split, results, study.path)
     by_arm: dict[str, dict[int, Result]] = {arm.name: {} for arm in spec.arms}
-    for cell, result in results.items():
-        by_arm[cell.arm.name][cell.seed] = result
+    for run in done:
+        if run.result is not None:
+            by_arm[run.arm.name][run.seed] = run.result
     values = {name: _values(runs, split, spec.metrics.primary) for name, runs in by_arm.items()}
-    base = values[spec.base.name]
+    base_name = spec.base.name
+    base = values[base_name]
     variants = {arm.name: values[arm.name] for arm in spec.variants}
     if not any(set(base) & set(runs) for runs in variants.values()):
-        raise StudyError("base and variants have no finished seed in common yet.", Location(str(folder.path)))
+        raise StudyError("base and variants have no finished seed in common yet.", Location(str(study.path)))
     found = compare(base, variants, spec.metrics.margin, spec.metrics.alpha)
     control = spec.controls[0].name if spec.controls and values[spec.controls[0].name] else None
     summaries = [
@@ -167,22 +170,22 @@ def analyse(folder: StudyFolder) -> Analysis:
         if values[arm.name]
     ]
     by_name = {arm.name: arm for arm in summaries}
-    judged = [_judge(item, folder, cells, by_arm, values, split, by_name, control) for item in found if item.pairs]
+    judged = [_judge(item, base_name, done, by_arm, values, split, by_name, control) for item in found if item.pairs]
     return Analysis(
         name=spec.name,
         split=split,
         primary=spec.metrics.primary,
         margin=spec.metrics.margin,
         alpha=spec.metrics.alpha,
-        images=next(iter(results.values())).metrics[split].images,
+        images=results[0].metrics[split].images,
         arms=tuple(summaries),
         judged=tuple(judged),
         control=compare(base, {control: values[control]}, spec.metrics.margin)[0] if control else None,
-        curves={arm.name: _curve([c for c in done if c.arm == arm]) for arm in spec.arms if by_arm[arm.name]},
-        results=tuple(results.values()),
-        cells={state.value: list(states.values()).count(state) for state in State},
-        failed={cell.label: cell.error() for cell in cells if states[cell] is State.FAILED},
-        extended=tuple(folder.extended()),
+        curves={arm.name: _curve([run for run in done if run.arm == arm]) for arm in spec.arms if by_arm[arm.name]},
+        results=tuple(results),
+        cells={state.value: [run.state for run in runs].count(state) for state in State},
+        failed={run.label: run.message for run in runs if run.state is State.FAILED},
+        extended=tuple(study.extended()),
         digest=spec.digest(),
     )
 
@@ -246,18 +249,17 @@ def _summary(
 
 def _judge(
     found: Comparison,
-    folder: StudyFolder,
-    cells: list[Cell],
+    base: str,
+    done: list[Run],
     by_arm: Mapping[str, Mapping[int, Result]],
     values: Mapping[str, Mapping[int, float]],
     split: str,
     arms: Mapping[str, ArmSummary],
     control: str | None,
 ) -> Judged:
-    base = folder.spec.base.name
     seeds = sorted(set(values[base]) & set(values[found.variant]))
     draws = {
-        name: [_draws(cell, split) for seed in seeds for cell in cells if (cell.arm.name, cell.seed) == (name, seed)]
+        name: [run.draws(split) for seed in seeds for run in done if (run.arm.name, run.seed) == (name, seed)]
         for name in (base, found.variant)
     }
     complete = all(array is not None for arrays in draws.values() for array in arrays)
@@ -275,13 +277,6 @@ def _judge(
             compare(values[found.variant], {control: values[control]})[0], arms[found.variant].cost, arms[control].cost
         )
     return Judged(found, low, high, scale, per_class)
-
-
-def _draws(cell: Cell, split: str) -> Any:
-    try:
-        return np.load(cell.folder / f"bootstrap_{split}.npy", allow_pickle=False)
-    except (OSError, ValueError):
-        return None
 
 
 def against_scale(scale: Comparison, variant: Cost, control: Cost) -> str:
@@ -316,11 +311,11 @@ def against_scale(scale: Comparison, variant: Cost, control: Cost) -> str:
     return f"{better}, {price}: " + ", ".join(f"{word} x{ratio:.2f}" for word, ratio in ratios.items()) + "."
 
 
-def _curve(cells: list[Cell]) -> tuple[tuple[int, float, float, float], ...]:
+def _curve(runs: list[Run]) -> tuple[tuple[int, float, float, float], ...]:
     """Lowest, mean and highest mAP50-95 on val over the seeds, for every epoch that at least one run reached."""
     by_epoch: dict[int, list[float]] = {}
-    for cell in cells:
-        for row in read_json(cell.folder / "curve.json") or []:
+    for run in runs:
+        for row in run.curve():
             value = row.get(ULTRALYTICS["mAP50-95"])
             if value is not None:
                 by_epoch.setdefault(int(row["epoch"]) + 1, []).append(float(value))

@@ -21,10 +21,11 @@ from detgraft.base.files import write_atomic, write_json
 from detgraft.errors import Location
 from detgraft.study.design.errors import StudyError
 from detgraft.study.judge.analysis import FIGURES, Analysis, ArmSummary, analyse
+from detgraft.study.judge.evidence import State
 from detgraft.study.judge.statistics import Verdict, points
 from detgraft.study.report.charts import charts, colour_of, packed_plotly, shown_classes
 from detgraft.study.report.pictures import MOST, Disagreement, disagreements
-from detgraft.study.run.store import Cell, State, StudyFolder
+from detgraft.study.run.store import Cell, StudyFolder
 
 TEMPLATES = Path(__file__).parent / "templates"
 CLASSES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.SAME: "same", Verdict.UNKNOWN: "unknown"}

@@ -15,10 +15,11 @@ from typing import Protocol
 from detgraft.base.files import read_json, write_json
 from detgraft.study.design.config import config_of
 from detgraft.study.design.errors import StudyBusyError
+from detgraft.study.judge.evidence import State
 from detgraft.study.run.failures import EXIT_BUSY, EXIT_UNRECORDED, explain
 from detgraft.study.run.launch import CELL, Slot, start, stop
 from detgraft.study.run.lock import wait_until_free
-from detgraft.study.run.store import Cell, State, StudyFolder, now
+from detgraft.study.run.store import Cell, StudyFolder, now
 
 POLL = 0.2  # seconds
 DEATHS = 3  # times that a run may die without finishing another epoch before it counts as failed

@@ -18,7 +18,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +26,11 @@ from detgraft.errors import Location
 from detgraft.study.design.errors import StudyBusyError, StudyChangedError, StudyError
 from detgraft.study.design.spec import StudySpec, changes, digest_of, only_adds
 from detgraft.study.design.terms import Arm
+from detgraft.study.judge.evidence import Run, State
 from detgraft.study.judge.result import Result
 from detgraft.study.run.lock import Lock, holder_of
 
 FORMAT = 1
-
-
-class State(Enum):
-    """What became of a cell so far."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    BROKEN_OFF = "broken off"
 
 
 @dataclass(frozen=True)
@@ -109,6 +99,16 @@ class StudyFolder:
         for seed in self.spec.seeds:
             for arm in self.spec.arms:
                 yield Cell(arm, seed, self.path / "cells" / arm.slug / f"seed_{seed}")
+
+    def runs(self) -> list[Run]:
+        """All cells with what is known of them, for the analysis."""
+        found = []
+        for cell in self.cells():
+            state = cell.state()
+            message = cell.error() if state is State.FAILED else ""
+            result = cell.result() if state is State.DONE else None
+            found.append(Run(cell.arm, cell.seed, state, message, result, cell.folder))
+        return found
 
     def check_unchanged(self, extend: bool = False) -> None:
         """Compare the study with the one that the folder's results were made with.
