@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -143,8 +144,15 @@ def test_kernels_in_the_interpreter(program: str, tmp_path: Path) -> None:
     assert run(program, tmp_path, TRITON_INTERPRET="1") == "equal"
 
 
+TRIED = ("3.7.1", "3.8.0", "3.9.0")
+"""Releases of Triton that the tiles were sized with; each allocates registers in its own way."""
+
+
 def test_every_kernel_compiles_for_hopper_without_spilling(tmp_path: Path) -> None:
     """A stack is memory outside of the chip: what does not fit into the registers is written there and read again."""
+    version = importlib.metadata.version("triton")
+    if version not in TRIED:
+        pytest.skip(f"the tiles were sized with triton {', '.join(TRIED)}; {version} was not tried")
     found = json.loads(run(_COMPILED, tmp_path))
     assert len(found) == 48
     assert {name: size for name, size in found.items() if size} == {}
