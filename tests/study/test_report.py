@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from made_up import SMALL_STUDY, finish, finished_study, make_spec
+from made_up import SMALL_STUDY, STUDY, finish, finished_study, make_spec
 
 from detgraft.study.api import report
 from detgraft.study.design.errors import StudyError
-from detgraft.study.judge.analysis import against_scale, analyse
+from detgraft.study.judge.analysis import ArmSummary, against_scale, analyse
 from detgraft.study.judge.result import Cost
 from detgraft.study.judge.statistics import Verdict, compare, points
-from detgraft.study.report.report import Report, claims_html, write_report
+from detgraft.study.report.report import Report, claims_html, headline, loaded, write_report
 from detgraft.study.run.store import StudyFolder
 
 pytest.importorskip("plotly", reason="the extra study is not installed")
@@ -157,6 +159,42 @@ def test_beside_the_larger_scale() -> None:
     assert ", for less:" in against_scale(better, dear, cheap)
     assert "does worse" in against_scale(worse, cheap, dear)
     assert "not clearly better or worse" in against_scale(unclear, cheap, dear)
+
+
+@pytest.mark.trust
+def test_the_control_is_judged_at_the_studys_alpha(tmp_path: Path) -> None:
+    strict = finished_study(tmp_path / "strict", pictures=False, text=STUDY.replace("60}", "60, alpha: 0.001}"))
+    usual = finished_study(tmp_path / "usual", pictures=False)
+    controls = [analyse(study).control for study in (strict, usual)]
+    assert controls[0] is not None
+    assert controls[1] is not None
+    assert controls[0].p == controls[1].p
+    assert controls[0].detectable > 1.5 * controls[1].detectable
+
+
+@pytest.mark.trust
+def test_a_study_that_learned_nothing_says_so(tmp_path: Path) -> None:
+    study = StudyFolder(make_spec(tmp_path, SMALL_STUDY))
+    study.open()
+    for cell in study.cells():
+        finish(study, cell, 0.0)
+    found = analyse(study)
+    assert found.judged[0].comparison.reason == "AP is 0 everywhere: nothing was learned."
+    assert headline(found) == "AP is 0 everywhere: nothing was learned."
+
+
+@pytest.mark.trust
+def test_latencies_under_load_carry_a_warning(written: Report) -> None:
+    found = written.analysis
+    assert loaded(found) == ""
+
+    def with_load(arm: ArmSummary, load: float | None) -> ArmSummary:
+        cost = SimpleNamespace(**{**dataclasses.asdict(arm.cost), "load": load})
+        return dataclasses.replace(arm, cost=cost)  # type: ignore[arg-type]
+
+    arms = [with_load(arm, load) for arm, load in zip(found.arms, (0.0, 1.5, None, 0.1, 0.0), strict=True)]
+    text = loaded(dataclasses.replace(found, arms=tuple(arms)))
+    assert f"too long: {found.arms[1].name} (load 1.5)." in text
 
 
 def test_claims_are_text_and_tables() -> None:

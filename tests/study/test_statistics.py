@@ -134,6 +134,25 @@ def test_differences_that_never_vary_tell_nothing() -> None:
     assert "did not vary" in shifted.reason
 
 
+@pytest.mark.trust
+def test_an_arm_that_learned_nothing_is_named() -> None:
+    zero = dict.fromkeys(range(3), 0.0)
+    assert compare(zero, {"v": zero}, figure="AP50")[0].reason == "AP50 is 0 everywhere: nothing was learned."
+    found = compare(runs([0.5, 0.6, 0.7]), {"v": zero})[0]
+    assert found.verdict is Verdict.HURTS
+    assert found.reason.endswith(" AP of v is 0 in every run: it learned nothing.")
+
+
+@pytest.mark.parametrize("count", [3, 14, 15, 16, 18])
+def test_sign_flip_beyond_the_exact_patterns_stays_near_them(count: int) -> None:
+    d = np.random.default_rng(count).normal(0.4, 1, count).round(1)  # rounded, so that there are ties
+    sums = np.zeros(1)
+    for value in d:
+        sums = np.concatenate([sums + value, sums - value])
+    exact = float((np.abs(sums) >= abs(d.sum()) - 1e-9).mean())
+    assert sign_flip(d) == pytest.approx(exact, abs=1e-12 if count < 16 else 0.004)
+
+
 def test_only_common_seeds_are_paired() -> None:
     found = compare({0: 0.1, 1: 0.2, 2: 0.4}, {"v": {1: 0.3, 2: 0.6, 7: 0.9}})[0]
     assert found.pairs == 2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,9 @@ def analyse(study: Evidence) -> Analysis:
     variants = {arm.name: values[arm.name] for arm in spec.variants}
     if not any(set(base) & set(runs) for runs in variants.values()):
         raise StudyError("base and variants have no finished seed in common yet.", Location(str(study.path)))
-    found = compare(base, variants, spec.metrics.margin, spec.metrics.alpha)
+    decides = spec.metrics
+    against = partial(compare, margin=decides.margin, alpha=decides.alpha, figure=decides.primary)
+    found = against(base, variants)
     control = spec.controls[0].name if spec.controls and values[spec.controls[0].name] else None
     summaries = [
         _summary(arm.name, arm.role, arm.model, by_arm[arm.name], values[arm.name], split)
@@ -170,7 +173,7 @@ def analyse(study: Evidence) -> Analysis:
         if values[arm.name]
     ]
     by_name = {arm.name: arm for arm in summaries}
-    judged = [_judge(item, base_name, done, by_arm, values, split, by_name, control) for item in found if item.pairs]
+    judged = [_judge(item, against, base_name, done, by_arm, values, split, by_name, control) for item in found if item.pairs]
     return Analysis(
         name=spec.name,
         split=split,
@@ -180,7 +183,7 @@ def analyse(study: Evidence) -> Analysis:
         images=results[0].metrics[split].images,
         arms=tuple(summaries),
         judged=tuple(judged),
-        control=compare(base, {control: values[control]}, spec.metrics.margin)[0] if control else None,
+        control=against(base, {control: values[control]})[0] if control else None,
         curves={arm.name: _curve([run for run in done if run.arm == arm]) for arm in spec.arms if by_arm[arm.name]},
         results=tuple(results),
         cells={state.value: [run.state for run in runs].count(state) for state in State},
@@ -249,6 +252,7 @@ def _summary(
 
 def _judge(
     found: Comparison,
+    against: Callable[..., list[Comparison]],
     base: str,
     done: list[Run],
     by_arm: Mapping[str, Mapping[int, Result]],
@@ -273,9 +277,8 @@ def _judge(
             per_class[name] = interval(differences)
     scale = ""
     if control is not None and set(values[control]) & set(values[found.variant]):
-        scale = against_scale(
-            compare(values[found.variant], {control: values[control]})[0], arms[found.variant].cost, arms[control].cost
-        )
+        beside = against(values[found.variant], {control: values[control]})[0]
+        scale = against_scale(beside, arms[found.variant].cost, arms[control].cost)
     return Judged(found, low, high, scale, per_class)
 
 

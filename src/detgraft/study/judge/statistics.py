@@ -20,8 +20,10 @@ experiments (1935) for the sign-flip test; D. J. Schuirmann (1987) for equivalen
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -36,8 +38,9 @@ from detgraft.study.design.terms import ALPHA, MARGIN
 Array = NDArray[np.float64]
 
 POWER = 0.8
-_EXACT_UP_TO = 18  # 2^18 sign patterns are still a matter of milliseconds; beyond that they are drawn.
+_EXACT_UP_TO = 15  # 2^15 sign patterns take half a second; beyond that they are drawn.
 _DRAWN_FLIPS = 200_000
+_FLIPS_AT_ONCE = 20_000
 _MOST_SEEDS = 1000
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(400)
 _QUANTILES, _WEIGHTS = (_NODES + 1) / 2, _NODE_WEIGHTS / 2
@@ -127,10 +130,11 @@ def paired_t(differences_N: Any, alpha: float = ALPHA) -> PairedT:
     # Rounding alone scatters equal differences by about 1e-17; that is no evidence of anything.
     constant = sd <= 1e-12 * np.maximum(np.abs(d_N).max(axis=-1), 1e-300)
     sd = np.where(constant, 0.0, sd)
-    error = sd / math.sqrt(n)
-    half = stats.t.ppf(1 - alpha / 2, n - 1) * error
-    t = np.divide(mean, error, out=np.zeros_like(mean), where=~constant)
-    p = np.where(constant, 1.0, 2 * stats.t.sf(np.abs(t), n - 1))
+    half = stats.t.ppf(1 - alpha / 2, n - 1) * sd / math.sqrt(n)
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # about the constant ones, which get no p value below 1
+        found = np.asarray(stats.ttest_1samp(d_N, 0.0, axis=-1).pvalue)
+    p = np.where(constant, 1.0, found)
     return PairedT(mean, sd, mean - half, mean + half, p)
 
 
@@ -153,25 +157,32 @@ def holm(p_V: Any) -> Array:
 def sign_flip(differences_N: Any) -> float:
     """Two-sided sign-flip p value of one vector of paired differences.
 
-    Exact up to 18 pairs (all 2^N sign patterns); beyond that 200,000 patterns are drawn from a fixed generator and
+    Exact up to 15 pairs (all 2^N sign patterns); beyond that 200,000 patterns are drawn from a fixed generator and
     the observed one is counted among them, which keeps the test valid.
 
     Args:
         differences_N: Differences, shape (N,).
     """
     d_N = np.asarray(differences_N, dtype=np.float64)
-    n = d_N.size
-    if n == 0 or not d_N.any():
-        return 1.0
-    observed = abs(d_N.sum())
-    threshold = observed - 1e-9 * np.abs(d_N).sum()
-    if n > _EXACT_UP_TO:
-        signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), size=(_DRAWN_FLIPS, n))
-        return float((1 + (np.abs(signs @ d_N) >= threshold).sum()) / (_DRAWN_FLIPS + 1))
-    sums = np.zeros(1)
-    for value in d_N:
-        sums = np.concatenate([sums + value, sums - value])
-    return float((np.abs(sums) >= threshold).mean())
+    if d_N.size < 2 or not d_N.any():
+        return 1.0  # one pair has two patterns, both as far from 0
+    # scipy takes values for ties by a tolerance relative to the observed one; the constant keeps that from being zero.
+    total = np.abs(d_N).sum()
+
+    def distance(values: Array, axis: int) -> Array:
+        return np.asarray(np.abs(values.sum(axis=axis)) + total)
+
+    found = stats.permutation_test(
+        (d_N,),
+        distance,
+        permutation_type="samples",
+        vectorized=True,
+        alternative="greater",
+        n_resamples=2**d_N.size if d_N.size <= _EXACT_UP_TO else _DRAWN_FLIPS,
+        batch=_FLIPS_AT_ONCE,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
 
 
 def sign_flip_floor(variants: int, pairs: int) -> float:
@@ -260,7 +271,11 @@ def decide(test: PairedT, p_holm: Array, margin: float = MARGIN, alpha: float = 
 
 
 def compare(
-    base: Mapping[int, float], variants: Mapping[str, Mapping[int, float]], margin: float = MARGIN, alpha: float = ALPHA
+    base: Mapping[int, float],
+    variants: Mapping[str, Mapping[int, float]],
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+    figure: str = "AP",
 ) -> list[Comparison]:
     """Compare every variant with the base, paired by seed.
 
@@ -269,6 +284,7 @@ def compare(
         variants: Metric of each variant by seed; seeds that only one of the two arms finished are left out.
         margin: Differences up to this size count as none, in the metric's unit.
         alpha: Family-wise error rate.
+        figure: Name of the metric, for the sentences.
 
     Raises:
         ArgumentError: If ``margin`` is not positive or ``alpha`` is not between 0 and 1.
@@ -307,7 +323,10 @@ def compare(
             verdict=verdict,
             reason="",
         )
-        result.append(_with_reason(partial, margin, alpha))
+        learned = {
+            arm: any(runs[seed] for seed in pairs[name]) for arm, runs in (("base", base), (name, variants[name]))
+        }
+        result.append(_with_reason(partial, margin, alpha, _nothing_learned(learned, figure) if count else ""))
     return result
 
 
@@ -316,10 +335,19 @@ def points(value: float, signed: bool = True) -> str:
     return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
 
 
-def _with_reason(found: Comparison, margin: float, alpha: float) -> Comparison:
+def _nothing_learned(failed: Sequence[str], figure: str) -> str:
+    """What to say of the arms of a pair that scored 0 in every run; an empty text when there are none."""
+    if len(failed) == 2:
+        return f"{figure} is 0 everywhere: nothing was learned."
+    return "".join(f" {figure} of {arm} is 0 in every run: it learned nothing." for arm in failed)
+
+
+def _with_reason(found: Comparison, margin: float, alpha: float, nothing_learned: str) -> Comparison:
     """The same comparison with the sentence that explains its verdict."""
     interval = f"95 % interval {points(found.low)} to {points(found.high)}"
     of = f"{points(found.difference)} points over {found.pairs} seeds"
+    if nothing_learned and found.difference == 0:
+        return dataclasses.replace(found, reason=nothing_learned)
     if found.pairs < 2:
         reason = f"Only {found.pairs} seed(s) finished in both arms; scatter needs at least two, a verdict needs more."
     elif found.sd == 0:
@@ -339,7 +367,7 @@ def _with_reason(found: Comparison, margin: float, alpha: float) -> Comparison:
             f"{of} ({interval}); this study finds only differences from {points(found.detectable, False)} points up"
             f" (80 % power), and {more} would be needed for {points(margin, False)}."
         )
-    return Comparison(**{**found.__dict__, "reason": reason})
+    return dataclasses.replace(found, reason=reason + nothing_learned)
 
 
 def bootstrap_interval(base_NB: Any, variant_NB: Any, alpha: float = ALPHA) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from detgraft.study.report.pictures import MOST, Disagreement, disagreements
 from detgraft.study.run.store import Cell, StudyFolder
 
 TEMPLATES = Path(__file__).parent / "templates"
+LOAD_ALLOWED = 0.2  # the share of a machine that may be busy with something else while a latency is measured
 CLASSES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.SAME: "same", Verdict.UNKNOWN: "unknown"}
 
 
@@ -170,6 +171,7 @@ def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]
         "planned": sum(found.cells.values()),
         "resumed": [(arm.name, seed) for arm in found.arms for seed in arm.resumed],
         "figures": FIGURES,
+        "loaded": loaded(found),
         "classes": shown_classes(found),
         "train": dict(spec.train),
         "spec": spec,
@@ -181,6 +183,8 @@ def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]
 
 def headline(found: Analysis) -> str:
     """The study in one sentence."""
+    if not any(run.metrics[found.split].coco.get(found.primary) for run in found.results):
+        return f"{found.primary} is 0 everywhere: nothing was learned."
     groups: dict[Verdict, list[str]] = {}
     for item in found.judged:
         groups.setdefault(item.comparison.verdict, []).append(item.comparison.variant)
@@ -192,6 +196,22 @@ def headline(found: Analysis) -> str:
     }
     parts = [phrases[verdict].format(", ".join(groups[verdict])) for verdict in Verdict if verdict in groups]
     return f"Compared with {found.base.name}: {'; '.join(parts)}."
+
+
+def loaded(found: Analysis) -> str:
+    """Warning about latencies that were measured while the machine had other work; empty when there are none.
+
+    The cost's ``load`` is the share of the machine that was busy with something else, from 0 up; results written
+    before it was recorded have none.
+    """
+    busy = {arm.name: getattr(arm.cost, "load", None) for arm in found.arms if arm.cost.latency_ms is not None}
+    names = [f"{name} (load {load:.2g})" for name, load in busy.items() if load is not None and load > LOAD_ALLOWED]
+    if not names:
+        return ""
+    return (
+        f"Measured while the machine was doing other work, so these latencies are too long: {', '.join(names)}."
+        " Do not compare them with the others."
+    )
 
 
 def _provenance(found: Analysis) -> dict[str, Any]:
