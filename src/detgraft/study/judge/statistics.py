@@ -323,10 +323,12 @@ def compare(
             verdict=verdict,
             reason="",
         )
-        learned = {
-            arm: any(runs[seed] for seed in pairs[name]) for arm, runs in (("base", base), (name, variants[name]))
-        }
-        result.append(_with_reason(partial, margin, alpha, _nothing_learned(learned, figure) if count else ""))
+        zero = [
+            arm
+            for arm, runs in (("the base", base), (name, variants[name]))
+            if count and not any(runs[seed] for seed in pairs[name])
+        ]
+        result.append(_with_reason(partial, margin, alpha, _nothing_learned(zero, figure)))
     return result
 
 
@@ -335,11 +337,11 @@ def points(value: float, signed: bool = True) -> str:
     return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
 
 
-def _nothing_learned(failed: Sequence[str], figure: str) -> str:
+def _nothing_learned(zero: Sequence[str], figure: str) -> str:
     """What to say of the arms of a pair that scored 0 in every run; an empty text when there are none."""
-    if len(failed) == 2:
+    if len(zero) == 2:
         return f"{figure} is 0 everywhere: nothing was learned."
-    return "".join(f" {figure} of {arm} is 0 in every run: it learned nothing." for arm in failed)
+    return "".join(f" {figure} of {arm} is 0 in every run: it learned nothing." for arm in zero)
 
 
 def _with_reason(found: Comparison, margin: float, alpha: float, nothing_learned: str) -> Comparison:
