@@ -173,7 +173,9 @@ def analyse(study: Evidence) -> Analysis:
         if values[arm.name]
     ]
     by_name = {arm.name: arm for arm in summaries}
-    judged = [_judge(item, against, base_name, done, by_arm, values, split, by_name, control) for item in found if item.pairs]
+    judged = [
+        _judge(item, against, base_name, done, by_arm, values, split, by_name, control) for item in found if item.pairs
+    ]
     return Analysis(
         name=spec.name,
         split=split,
