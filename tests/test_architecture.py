@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 import detgraft
+from detgraft.catalog.registry import catalogue
+from detgraft.catalog.spec import Graft
 
+LICENCES = ("Apache-2.0", "MIT", "BSD", "AGPL-3.0", "GPL-3.0", "CC-BY-NC", "no licence")
 PACKAGE = Path(detgraft.__file__).resolve().parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 ALONE = (
@@ -102,9 +106,34 @@ def test_plan_and_catalog_import_without_torch() -> None:
     assert found.returncode == 0, found.stderr
 
 
-def test_blocks_name_their_source_and_licence() -> None:
-    for path in sorted((PACKAGE / "blocks").rglob("*.py")):
-        if path.name == "__init__.py":
-            continue
-        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-        assert "paper" in text.lower(), f"{path.name}: the docstring on top names the paper, or says that there is none"
+ENTRIES = list({entry.name: entry for name in catalogue.names() if (entry := catalogue.find(name))}.values())
+HEADERS = {
+    path: " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split())
+    for path in sorted((PACKAGE / "blocks").rglob("*.py"))
+    if path.name != "__init__.py"
+}
+
+
+def test_blocks_name_their_paper_or_say_that_there_is_none() -> None:
+    assert [path.name for path, header in HEADERS.items() if "paper" not in header.lower()] == []
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_a_blocks_header_and_its_entry_agree(entry: Graft) -> None:
+    """Paper, source, licence and the weights' licence stand in two places: on top of the file and in the catalogue."""
+    if entry.origin != "detgraft":
+        pytest.skip(f"'{entry.name}' comes from {entry.origin}")
+    module = str(entry.target).partition(":")[0].removeprefix("detgraft.").replace(".", "/")
+    header = HEADERS[PACKAGE / f"{module}.py"]
+    provenance = entry.provenance
+    for field in ("paper", "source", "licence"):
+        assert getattr(provenance, field), f"the entry names no {field}"
+    repository = provenance.source.split("github.com/")[-1].split()[0].rstrip(",.;/")
+    assert repository.lower() in header.lower(), f"{module}: the header does not name {repository}"
+    licence = provenance.licence.lower().replace("none stated", "no licence")
+    named = [word for word in LICENCES if word.lower() in licence]
+    assert named, f"'{provenance.licence}' names none of {LICENCES}"
+    assert [word for word in named if word.lower() not in header.lower()] == [], module
+    for word in (word for word in LICENCES if word.lower() in provenance.weights_licence.lower()):
+        assert re.search(r"weights\b", header, re.I), f"{module}: the header is silent about weights"
+        assert word.lower() in header.lower(), f"{module}: the header does not name the weights' licence {word}"

@@ -10,6 +10,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from detgraft._moved import answer_for_moved
 from detgraft._on_import import after_import
 from detgraft._version import __version__
 
@@ -62,3 +63,4 @@ def _install_hooks(step: str) -> None:
 # Two steps, since `from ultralytics import YOLO` completes the first module while the second one is half imported.
 after_import("ultralytics.nn.tasks", lambda: _install_hooks("install"))
 after_import("ultralytics.engine.model", lambda: _install_hooks("install_in_engine"))
+answer_for_moved()

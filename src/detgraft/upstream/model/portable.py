@@ -14,8 +14,11 @@ import torch
 from torch import nn
 
 import detgraft.blocks
+from detgraft._moved import CHECKPOINT_MODULES
 from detgraft.catalog.plugins import PACKAGE, missing_plugin
 from detgraft.errors import CatalogError
+
+NAMED_GLOBALS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
 
 
 def allow_safe_loading() -> None:
@@ -30,7 +33,10 @@ def allow_module(module: ModuleType) -> None:
         return
     classes = [value for _, value in inspect.getmembers(module, inspect.isclass)]
     own: list[Any] = [c for c in classes if issubclass(c, nn.Module) and c.__module__ == module.__name__]
-    torch.serialization.add_safe_globals(own)
+    former = [old for old, new in CHECKPOINT_MODULES.items() if new == module.__name__]
+    # Under a former name a class is allowed as a pair, which PyTorch takes since 2.6.
+    pairs = [(c, f"{old}.{c.__name__}") for old in former for c in own] if NAMED_GLOBALS else []
+    torch.serialization.add_safe_globals([*own, *pairs])
 
 
 def missing_plugin_of(path: object) -> CatalogError | None:
