@@ -77,10 +77,19 @@ class UpstreamError(DetgraftError):
 
 
 class MissingExtraError(DetgraftError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names the extra that brings it.
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"this needs the package '{package}'. Install it with: pip install \"detgraft[{extra}]\"")
+    Args:
+        package: What is missing.
+        extra: The extra of detgraft that brings it.
+        checkout: Folder of the source tree that detgraft is imported from, if it is.
+    """
+
+    def __init__(self, package: str, extra: str, checkout: str = "") -> None:
+        command = f'pip install "detgraft[{extra}]"'
+        if checkout:
+            command = f'pip install -e "{checkout}[{extra}]" (this source tree; elsewhere {command})'
+        super().__init__(f"this needs the package '{package}'. Install it with: {command}")
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

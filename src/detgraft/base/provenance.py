@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import subprocess
@@ -13,8 +12,10 @@ from typing import Any
 
 import psutil
 
+from detgraft._version import __version__
+from detgraft.base.processors import available_cpus
+
 PACKAGES = (
-    "detgraft",
     "ultralytics",
     "timm",
     "torch",
@@ -25,12 +26,21 @@ PACKAGES = (
     "opencv-python-headless",
     "faster-coco-eval",
 )
+"""What a trained model and its figures depend on, beside detgraft and Python."""
+
+EXPORTERS = ("onnx", "onnxruntime", "onnxslim", "openvino")
+"""What an exported model depends on as well."""
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of every package that a result depends on, as far as installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
+def versions(*more: str) -> dict[str, str]:
+    """Versions of Python, detgraft and every package that a result depends on, as far as installed.
+
+    Args:
+        more: Names of further packages, such as :data:`EXPORTERS`.
+    """
+    # The package's own number: what the metadata say of a source tree is as old as its last installation.
+    found = {"detgraft": __version__, "python": platform.python_version()}
+    for package in (*PACKAGES, *more):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -46,7 +56,7 @@ def hardware() -> dict[str, Any]:
         "host": socket.gethostname(),
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": available_cpus(),
         "threads": torch.get_num_threads() if torch else None,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": "cpu",

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from detgraft.base.values import read_value
 from detgraft.errors import ArgumentError, nearest
-
-
-def parse_value(text: str) -> Any:
-    """Turn the text behind ``key=`` into a value: a literal where it is one, the text itself otherwise."""
-    words: dict[str, Any] = {"none": None, "true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 def parse_pairs(words: Sequence[str], flags: Iterable[str] = ()) -> dict[str, Any]:
@@ -42,7 +31,7 @@ def parse_pairs(words: Sequence[str], flags: Iterable[str] = ()) -> dict[str, An
         elif not key or not text:
             raise ArgumentError(f"'{word}' needs a key and a value around '='")
         else:
-            value = parse_value(text)
+            value = read_value(text)
         if key in pairs:
             raise ArgumentError(f"'{key}' is given twice")
         pairs[key] = value

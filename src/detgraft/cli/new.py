@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from detgraft.base.files import write_atomic
 from detgraft.catalog.registry import catalogue
 from detgraft.cli.arguments import check_keys, parse_pairs
 from detgraft.errors import ArgumentError, CatalogError, nearest
@@ -74,8 +75,7 @@ def new_block(name: str, channels: str = "scaled", folder: Path = Path()) -> tup
     except OSError as error:
         raise ArgumentError(f"the folder {folder} cannot be made: {error.strerror or error}") from error
     for path, text in zip(paths, texts, strict=True):
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        write_atomic(path, text, new=True)
     return paths
 
 

@@ -14,14 +14,17 @@ from typing import Any
 
 import yaml
 
+from detgraft.base.files import write_atomic
+from detgraft.base.located import Kind, parse_located
 from detgraft.datasets.labels import check_labels, list_images, read_classes
-from detgraft.datasets.text import find_existing, read_text, write_whole
+from detgraft.datasets.text import find_existing, read_text
 from detgraft.errors import DataError, Location, nearest
 
 _SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _SPLIT_KEYS = ("train", "val", "validation", "test", "minival")
 _PATH_KEYS = ("path", *_SPLIT_KEYS)
 _NEEDED = ("train", "val")
+_KIND = Kind("data YAML", "a mapping (key: value) with train, val and names", most_values=200_000)
 
 
 def resolve_data(
@@ -61,7 +64,7 @@ def resolve_data(
         return own.absolute()
     text = _derive(path, splits, own)
     target = (out_dir or Path(tempfile.mkdtemp(prefix="detgraft-data-"))) / "data.yaml"
-    write_whole(target, text)
+    write_atomic(target, text)
     return target.absolute()
 
 
@@ -145,7 +148,7 @@ def normalise_data_yaml(
     target = out_dir / f"{source.stem}.yaml"
     if target.resolve() == source.resolve():
         target = out_dir / f"{source.stem}-corrected.yaml"
-    write_whole(target, _dump(data, f"Corrected copy of {source.absolute().as_posix()}, written by detgraft"))
+    write_atomic(target, _dump(data, f"Corrected copy of {source.absolute().as_posix()}, written by detgraft"))
     return target
 
 
@@ -170,21 +173,8 @@ def _repair_quotes(text: str) -> str:
 
 def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
     """Parse the text of a YAML file into its mapping and the 1-based line of each top-level key."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        line = None if mark is None else mark.line + 1
-        raise DataError(f"not readable as YAML: {problem}", Location(str(path), line)) from error
-    if not isinstance(node, yaml.MappingNode) or not isinstance(data, dict):
-        found = "an empty file" if node is None else f"a {type(data).__name__}"
-        line = 1 if node is None else node.start_mark.line + 1
-        raise DataError(
-            f"expected a mapping (key: value) with train, val and names, found {found}", Location(str(path), line)
-        )
-    return data, {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
+    found = parse_located(text, str(path), DataError, _KIND)
+    return found.values, {str(where[0]): line for where, line in found.lines.items() if len(where) == 1}
 
 
 def _slashed(value: object, key: str, location: Location) -> str | list[str]:

@@ -5,9 +5,7 @@ Everything is made on the spot: no network, no data set, no GPU.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from detgraft.base.files import write_atomic
 from detgraft.demo.made import make_shapes
 from detgraft.measure.cost import show
 from detgraft.plan.expression import is_expression
@@ -125,7 +124,7 @@ def run_demo(out: Path, *, graft: str = GRAFT, epochs: int = 30, progress: Progr
     picture = out / "predictions.png"
     _draw(Path(models[-1].weights), data.parent / "images" / "val", picture)
     result = DemoResult(tuple(models), str(picture), str(out))
-    _write_whole(out / "result.json", json.dumps(asdict(result), indent=2).encode())
+    write_atomic(out / "result.json", json.dumps(asdict(result), indent=2).encode())
     return result
 
 
@@ -171,7 +170,7 @@ def _draw(weights: Path, pictures: Path, target: Path, columns: int = 4, rows: i
     done, encoded = cv2.imencode(".png", sheet)
     if not done:
         raise OSError(f"the picture {target} could not be encoded")
-    _write_whole(target, encoded.tobytes())
+    write_atomic(target, encoded.tobytes())
 
 
 def _box(tile: Image, corners: list[int], text: str, label: int) -> None:
@@ -185,14 +184,3 @@ def _box(tile: Image, corners: list[int], text: str, label: int) -> None:
     cv2.putText(
         tile, text, (left + 2, top + height + 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA
     )
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from detgraft.base.located import Kind, parse_located, read_bytes
 from detgraft.errors import Location, PlanError
 
 SECTIONS = ("backbone", "head")
-MAX_BYTES = 1_000_000  # the largest stock YAML has 6 kB; a file of this size is not a model description
-MAX_NODES = 50_000
-MAX_DEPTH = 40
+# The largest stock YAML has 6 kB and some 800 values.
+KIND = Kind("model YAML", "a mapping with 'backbone' and 'head'")
 
 # The same characters that Ultralytics' own reader drops before parsing.
 _UNPRINTABLE = re.compile(r"[^\x09\x0A\x0D\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD\U00010000-\U0010ffff]+")
@@ -57,13 +55,7 @@ def read_document(path: str | Path, source: str | None = None) -> Document:
         PlanError: The file is missing, unreadable, too large, no YAML, or not a mapping.
     """
     source = source or str(path)
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise PlanError(f"cannot be read: {error.strerror or error}", Location(source)) from error
-    if len(raw) > MAX_BYTES:
-        raise PlanError(f"has {len(raw)} bytes; a model YAML has at most {MAX_BYTES}", Location(source))
-    return parse_document(raw.decode("utf-8", errors="ignore"), source)
+    return parse_document(read_bytes(path, source, PlanError, KIND).decode("utf-8", errors="ignore"), source)
 
 
 def parse_document(text: str, source: str) -> Document:
@@ -76,49 +68,11 @@ def parse_document(text: str, source: str) -> Document:
     Raises:
         PlanError: No YAML, nested too deeply, or not a mapping.
     """
-    text = _UNPRINTABLE.sub("", text.lstrip("\ufeff"))
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        _check_size(node, source)
-        mapping = loader.construct_document(node) if node is not None else None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise PlanError(f"is not valid YAML: {problem}", Location(source, mark.line + 1 if mark else None)) from error
-    except (ValueError, OverflowError, RecursionError, TypeError) as error:
-        raise PlanError(f"is not valid YAML: {error}", Location(source)) from error
-    finally:
-        loader.dispose()
-    if not isinstance(mapping, dict):
-        found = "nothing" if mapping is None else type(mapping).__name__
-        raise PlanError(f"expected a mapping with 'backbone' and 'head', found {found}", Location(source, 1))
-    return Document(source, mapping, *_lines(node))
-
-
-def _check_size(root: yaml.Node | None, source: str) -> None:
-    """Refuse aliases that expand without bound and nesting that exhausts the stack, before anything is built."""
-    count = 0
-    stack: list[tuple[yaml.Node, int]] = [(root, 0)] if root is not None else []
-    while stack:
-        node, depth = stack.pop()
-        count += 1
-        if depth > MAX_DEPTH or count > MAX_NODES:
-            what = f"is nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"has more than {MAX_NODES} values"
-            raise PlanError(f"{what}; no model YAML is", Location(source, node.start_mark.line + 1))
-        if isinstance(node, yaml.SequenceNode):
-            stack.extend((child, depth + 1) for child in node.value)
-        elif isinstance(node, yaml.MappingNode):
-            stack.extend((child, depth + 1) for pair in node.value for child in pair)
-
-
-def _lines(root: yaml.Node | None) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    keys: dict[str, int] = {}
-    rows: dict[str, tuple[int, ...]] = {}
-    if isinstance(root, yaml.MappingNode):
-        for key, value in root.value:
-            name = str(getattr(key, "value", ""))
-            keys[name] = key.start_mark.line + 1
-            if name in SECTIONS and isinstance(value, yaml.SequenceNode):
-                rows[name] = tuple(row.start_mark.line + 1 for row in value.value)
-    return keys, rows
+    found = parse_located(_UNPRINTABLE.sub("", text.lstrip("\ufeff")), source, PlanError, KIND)
+    keys = {str(where[0]): line for where, line in found.lines.items() if len(where) == 1}
+    rows = {
+        name: tuple(found.lines[name, number] for number in range(len(found.values[name])))
+        for name in SECTIONS
+        if isinstance(found.values.get(name), list)
+    }
+    return Document(source, found.values, keys, rows)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detgraft.base.values import read_scalar
 from detgraft.errors import Location, PlanError, nearest
 from detgraft.plan.document import SECTIONS
 
@@ -168,7 +169,7 @@ class _Parser:
         if quoted:
             self.position = quoted.end()
             return quoted.group(1) if quoted.group(1) is not None else quoted.group(2)
-        return read_value(self.match(_BARE, "a value").group().strip())
+        return read_scalar(self.match(_BARE, "a value").group().strip())
 
     def skip(self) -> None:
         while self.position < len(self.text) and self.text[self.position].isspace():
@@ -200,21 +201,8 @@ class _Parser:
         return PlanError(f"{message}; found {found} at column {self.position + 1}", Location(self.source))
 
 
-def read_value(text: str) -> Any:
-    """Read a bare value: a whole number, a number, True, False, None, or the text itself."""
-    words: dict[str, Any] = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def _written(value: Any) -> str:
-    if isinstance(value, str) and (read_value(value) != value or not _BARE.fullmatch(value) or value != value.strip()):
+    if isinstance(value, str) and (read_scalar(value) != value or not _BARE.fullmatch(value) or value != value.strip()):
         # Single quotes where possible: older releases write a model's name between double ones into their DDP script.
         return f"'{value}'" if "'" not in value else f'"{value}"'
     return str(value)

@@ -7,18 +7,17 @@ after a power cut) finds the old content or the new one, never half of it.
 from __future__ import annotations
 
 import json
-import os
 import pickle
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import save
 
 from detgraft._version import __version__
+from detgraft.base.files import write_atomic, write_with
+from detgraft.base.provenance import versions
 from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import ArgumentError, WeightsError
 from detgraft.pretraining.backbones import timm_state_dict
@@ -56,19 +55,6 @@ class Progress:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a file beside ``path``, then move it there; nothing is left behind when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def save_checkpoint(
     path: Path,
     *,
@@ -92,7 +78,7 @@ def save_checkpoint(
     """
     content = {
         "detgraft_pretrain": _FORMAT,
-        "versions": _versions(),
+        "versions": versions(),
         "settings": asdict(settings),
         "progress": asdict(progress),
         "identity": identity,
@@ -100,7 +86,7 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
         "scaler": scaler,
     }
-    write_atomically(path, lambda part: torch.save(content, part))
+    write_with(path, lambda part: torch.save(content, part))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -150,16 +136,7 @@ def export_encoder(path: Path, backbone: TimmBackbone, settings: Settings, progr
         "data": Path(settings.data).name,
         "loss": str(progress.history[-1]["loss"]) if progress.history else "",
         "licence": _LICENCE,
-        **{f"version_{name}": version for name, version in _versions().items()},
+        **{f"version_{name}": version for name, version in versions().items()},
     }
     # Not save_file: that makes files which only their owner may read.
-    content = save(timm_state_dict(backbone), metadata)
-    write_atomically(path, lambda part: _write_bytes(part, content))
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def _versions() -> dict[str, str]:
-    return {"detgraft": __version__, "torch": str(torch.__version__), "timm": str(timm.__version__)}
+    write_atomic(path, save(timm_state_dict(backbone), metadata))

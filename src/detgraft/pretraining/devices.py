@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 
-from detgraft.errors import ArgumentError, MissingExtraError
+from detgraft.base.extras import missing
+from detgraft.errors import ArgumentError
 from detgraft.pretraining.settings import PRECISIONS, Options
 
 try:
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import MixedPrecision
 except ImportError as error:
-    raise MissingExtraError("lightning-fabric", "pretrain") from error
+    raise missing("lightning_fabric") from error
 
 __all__ = ["Fabric", "StopRequest", "make_fabric"]
 

@@ -20,9 +20,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from detgraft.errors import ArgumentError, DataError, DetgraftError, MissingExtraError
+from detgraft.base.extras import missing
+from detgraft.base.files import write_atomic
+from detgraft.errors import ArgumentError, DataError, DetgraftError
 from detgraft.pretraining.backbones import build_backbone
-from detgraft.pretraining.checkpoint import LAST, WEIGHTS, Progress, export_encoder, save_checkpoint, write_atomically
+from detgraft.pretraining.checkpoint import LAST, WEIGHTS, Progress, export_encoder, save_checkpoint
 from detgraft.pretraining.devices import Fabric, StopRequest
 from detgraft.pretraining.fcmae import FCMAE
 from detgraft.pretraining.images import ImageList, derive_seed
@@ -300,7 +302,7 @@ class Trainer:
     def _save_broken(self) -> None:
         if self.progress.broken:
             lines = "".join(f"{path}\t{reason}\n" for path, reason in sorted(self.progress.broken.items()))
-            write_atomically(self.save_dir / "broken.txt", lambda part: _write_text(part, lines))
+            write_atomic(self.save_dir / "broken.txt", lines)
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
         stored, identity = checkpoint["identity"], self.identity
@@ -346,7 +348,7 @@ class Trainer:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
-            raise MissingExtraError("tensorboard", "pretrain") from error
+            raise missing("tensorboard", "pretrain") from error
         return SummaryWriter(str(self.save_dir / "tensorboard"), purge_step=self.progress.epoch + 1)
 
     def _describe(self) -> None:
@@ -375,7 +377,3 @@ def _own_signals(_worker: int) -> None:
     """Let Ctrl-C reach the training process only, and let that process end its readers as usual."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -5,7 +5,6 @@ Shape suffixes: B images, C channels, H and W pixels, L patches, P pixel values 
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from detgraft.pretraining.checkpoint import write_atomically
+from detgraft.base.files import csv_text, write_atomic, write_with
 from detgraft.pretraining.fcmae import FCMAE
 from detgraft.pretraining.images import centre_box, derive_seed, read_image, to_tensor, why_broken
 from detgraft.pretraining.masking import PATCH, grid_of, patch_statistics, patchify, random_mask, unpatchify
@@ -79,7 +78,7 @@ def save_picture(path: Path, original_BCHW: Tensor, mask_BL: Tensor, result_BCHW
         draw.text((left + 4, 3), caption, fill="black")
         for row, image_CHW in enumerate(stack):
             sheet.paste(_to_image(image_CHW), (left, _CAPTION + row * (size + _GAP)))
-    write_atomically(path, lambda part: sheet.save(part, format="PNG"))
+    write_with(path, lambda part: sheet.save(part, format="PNG"))
     return sheet
 
 
@@ -90,16 +89,9 @@ def _to_image(image_CHW: Tensor) -> Image.Image:
 
 def save_losses(path: Path, history: Sequence[dict[str, float]]) -> None:
     """Write the loss table as CSV; numbers in full, so that they read back exactly."""
-
-    def write(part: Path) -> None:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(("epoch", "step", "loss", "lr", "seconds"))
-            table.writerows(
-                (e["epoch"], e["step"], repr(e["loss"]), repr(e["lr"]), f"{e['seconds']:.1f}") for e in history
-            )
-
-    write_atomically(path, write)
+    head = ("epoch", "step", "loss", "lr", "seconds")
+    rows = ((e["epoch"], e["step"], e["loss"], e["lr"], f"{e['seconds']:.1f}") for e in history)
+    write_atomic(path, csv_text([head, *rows]))
 
 
 def save_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> bool:
@@ -120,7 +112,7 @@ def save_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> b
     rate = axes.twinx()
     rate.plot(epochs, [entry["lr"] for entry in history], color="tab:orange", linewidth=1, label="learning rate")
     rate.set_ylabel("learning rate", color="tab:orange")
-    write_atomically(path, lambda part: figure.savefig(part, format="png"))
+    write_with(path, lambda part: figure.savefig(part, format="png"))
     return True
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from detgraft.base.processors import available_cpus
 from detgraft.errors import ArgumentError, nearest
 from detgraft.pretraining.masking import grid_of, visible_count
 
@@ -105,7 +105,7 @@ class Options:
         """Return the number of reading processes for each of the training processes on this machine."""
         if self.workers is not None:
             return self.workers
-        return max(0, min(8, (os.cpu_count() or 1) // max(1, processes_here) - 1))
+        return max(0, min(8, available_cpus() // max(1, processes_here) - 1))
 
     def picture_epochs(self, epochs: int) -> int:
         """Return the epochs between pictures; 0 for none."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detgraft.base.extras import require
+from detgraft.base.files import write_atomic
 from detgraft.errors import ArgumentError, Location
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.spec import StudySpec, read_spec, spec_from_arguments
@@ -109,7 +110,7 @@ def run(
     spec = open_study(study)
     if resume not in RESUMES:
         raise ArgumentError(f"resume: expected one of {', '.join(RESUMES)}, found {resume!r}.")
-    require("faster_coco_eval", "faster-coco-eval")
+    require("faster_coco_eval")
     check_trackers(spec.track)
     folder = StudyFolder(spec)
     folder.check_unchanged(extend)
@@ -186,10 +187,8 @@ def init(path: str | Path = "study.yaml", force: bool = False) -> Path:
         StudyError: The file exists.
     """
     target = Path(path)
-    mode = "w" if force else "x"
     try:
-        with target.open(mode, encoding="utf-8") as file:
-            file.write(TEMPLATE)
+        write_atomic(target, TEMPLATE, new=not force)
     except FileExistsError as error:
         raise StudyError("exists already; choose another name or use force.", Location(str(target))) from error
     except OSError as error:

@@ -26,17 +26,17 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from detgraft.base.extras import missing
 from detgraft.blocks.parts.fusing import fuse_tree
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
-from detgraft.errors import MissingExtraError
 from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.model.models import build
 
 try:
     import pytest
 except ImportError as error:
-    raise MissingExtraError("pytest", "dev") from error
+    raise missing("pytest") from error
 
 FUSE_TOLERANCE = 1e-4
 EXPORT_TOLERANCE = 1e-4

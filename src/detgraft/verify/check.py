@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from detgraft._version import __version__
+from detgraft.base.provenance import EXPORTERS, versions
 from detgraft.catalog.plugins import load_plugins
 from detgraft.errors import ArgumentError, nearest
 from detgraft.measure.watch import LayerError
@@ -76,7 +74,7 @@ def check(
         subject = open_subject(model, imgsz, nc, Path(folder), data)
         check_size(subject.imgsz, subject.stride)
         results = tuple(_run(name, subject, progress) for name in chosen)
-    return Report(subject.name, subject.imgsz, results, _versions())
+    return Report(subject.name, subject.imgsz, results, versions(*EXPORTERS))
 
 
 @contextlib.contextmanager
@@ -117,13 +115,3 @@ def _run(name: str, subject: Subject, progress: Progress | None) -> CheckResult:
     if progress is not None:
         progress(name, "", result)
     return result
-
-
-def _versions() -> dict[str, str]:
-    found = {"detgraft": __version__, "python": platform.python_version()}
-    for package in ("ultralytics", "torch", "torchvision", "timm", "numpy", "onnx", "onnxruntime", "openvino"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

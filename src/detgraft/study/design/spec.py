@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from detgraft.base.located import Located, read_located
+from detgraft.base.located import Kind, Located, read_located
+from detgraft.base.values import read_value
 from detgraft.errors import Location
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.fields import read_fields
 from detgraft.study.design.terms import KEYS, METRIC_KEYS, Arm, Metrics
+
+KIND = Kind("study file", most_values=20_000, most_depth=20, unique=True)
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None}
 
 _ENDING = r"\.(?:pth|pt|safetensors|bin)"
 _WEIGHTS_FILE = re.compile(rf"""'([^'\n]+{_ENDING})'|"([^"\n]+{_ENDING})"|([^\s,()\[\]{{}}='"]+{_ENDING})(?!\w)""")
@@ -113,7 +115,7 @@ def read_spec(path: str | Path) -> StudySpec:
         StudyError: With the line, for anything that is unknown, missing, of the wrong type or contradictory.
     """
     path = Path(path)
-    return build_spec(read_located(path, StudyError), path.resolve().parent, path.stem)
+    return build_spec(read_located(path, StudyError, KIND), path.resolve().parent, path.stem)
 
 
 def spec_from_arguments(arguments: Mapping[str, str]) -> StudySpec:
@@ -142,12 +144,8 @@ def spec_from_arguments(arguments: Mapping[str, str]) -> StudySpec:
 
 
 def _scalar(text: str) -> Any:
-    """Read one value of the command line as YAML reads it (``3``, ``0.1``, ``True``, ``none``)."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return value if value is not None or text.strip() in ("null", "~") else text
+    """Read one value of the command line with the words that a study file has; ``none`` is a text there, too."""
+    return read_value(text.strip(), _WORDS)
 
 
 def _split(text: str) -> list[str]:

@@ -30,7 +30,7 @@ def coco_metrics(truth: Truth, found: Detections) -> tuple[dict[str, Number], di
     Raises:
         MissingExtraError: faster-coco-eval is not installed.
     """
-    fast = require("faster_coco_eval", "faster-coco-eval")
+    fast = require("faster_coco_eval")
     labels = fast.COCO(_ground_truth(truth), print_function=_silent)
     if len(found.scores_D):
         results = labels.loadRes(_results(found), min_score=0.0)

@@ -28,7 +28,7 @@ def packed_plotly() -> str:
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    offline = require("plotly.offline", "plotly")
+    offline = require("plotly.offline")
     script = str(offline.get_plotlyjs())
     return base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
 
@@ -52,7 +52,7 @@ def charts(found: Analysis) -> dict[str, Chart]:
 
 def _plain(data: list[Any], layout: dict[str, Any]) -> Chart:
     """Check a figure with plotly and give it back as plain JSON values."""
-    graphs = require("plotly.graph_objects", "plotly")
+    graphs = require("plotly.graph_objects")
     common = {
         "font": _FONT,
         "margin": {"l": 60, "r": 16, "t": 16, "b": 48},

@@ -5,10 +5,8 @@ Every figure of the report comes from one :class:`Analysis`; the templates only 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import html
-import io
 import json
 import math
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from detgraft.base.files import write_atomic, write_json
+from detgraft.base.files import csv_text, write_atomic, write_json
 from detgraft.errors import Location
 from detgraft.study.design.errors import StudyError
 from detgraft.study.judge.analysis import FIGURES, Analysis, ArmSummary, analyse
@@ -247,18 +245,16 @@ def _pictures(found: Analysis, folder: StudyFolder) -> list[tuple[str, list[Disa
 
 def _csv(found: Analysis) -> str:
     """One line for each run."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     splits = sorted({split for run in found.results for split in run.metrics})
     head = ["arm", "role", "model", "seed", "epochs", "best_epoch", "seconds", "resumed", "transferred", "params"]
     head += ["gflops", "latency_ms", *(f"{split}_{figure}" for split in splits for figure in FIGURES)]
-    writer.writerow([*head, "config"])
+    rows: list[list[Any]] = [[*head, "config"]]
     for run in sorted(found.results, key=lambda run: (run.role, run.arm, run.seed)):
         row: list[Any] = [run.arm, run.role, run.model, run.seed, run.epochs, run.best_epoch, round(run.seconds, 1)]
         row += [run.resumed, run.transferred, run.cost.params, run.cost.gflops, run.cost.latency_ms]
         row += [run.metrics[split].coco.get(figure) for split in splits for figure in FIGURES]
-        writer.writerow([*row, run.config])
-    return buffer.getvalue()
+        rows.append([*row, run.config])
+    return csv_text(rows)
 
 
 def verdicts_json(found: Analysis) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from detgraft.base.files import read_json, write_json
+from detgraft.base.processors import available_cpus
 from detgraft.study.design.config import config_of
 from detgraft.study.design.errors import StudyBusyError
 from detgraft.study.judge.evidence import State
@@ -126,7 +127,7 @@ def local_slots(workers: int | None) -> list[Slot]:
     """
     gpus = visible_gpus()
     count = workers or max(len(gpus), 1)
-    threads = max((os.cpu_count() or 1) // count, 1)
+    threads = max(available_cpus() // count, 1)
     return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
 
 

@@ -53,7 +53,7 @@ class RayPool:
     def __init__(self, address: str | None, workers: int | None, command: Sequence[str] = CELL) -> None:
         # Read when Ray starts: no usage report leaves the machine.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        ray = require("ray", "ray")
+        ray = require("ray")
         self._ray, self._command = ray, command
         options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
         self._temporary: Path | None = None

@@ -22,9 +22,9 @@ def check_trackers(names: tuple[str, ...]) -> None:
         MissingExtraError: Names the extra.
     """
     if "mlflow" in names:
-        require("mlflow", "mlflow", "mlflow")
+        require("mlflow")
     if "tensorboard" in names:
-        require("tensorboard", "tensorboard", "tensorboard")
+        require("tensorboard")
 
 
 def track(folder: StudyFolder, cell: Cell) -> None:
@@ -63,7 +63,7 @@ def _finals(result: Result) -> dict[str, float]:
 
 
 def _mlflow(folder: StudyFolder, cell: Cell, result: Result, curve: list[dict[str, Any]]) -> None:
-    mlflow = require("mlflow", "mlflow", "mlflow")
+    mlflow = require("mlflow")
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{(folder.path / 'mlflow.db').as_posix()}")
     name = folder.spec.name
     experiment = client.get_experiment_by_name(name)
@@ -80,8 +80,8 @@ def _mlflow(folder: StudyFolder, cell: Cell, result: Result, curve: list[dict[st
 
 
 def _tensorboard(target: Path, result: Result, curve: list[dict[str, Any]]) -> None:
-    require("tensorboard", "tensorboard", "tensorboard")
-    board = require("torch.utils.tensorboard", "tensorboard", "tensorboard")
+    require("tensorboard")
+    board = require("torch.utils.tensorboard")
     writer = board.SummaryWriter(str(target))
     for key, value, epoch in _points(curve):
         writer.add_scalar(key, value, epoch)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ultralytics.nn import tasks
 
+from detgraft.base.files import write_atomic
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import ArgumentError, Location
 from detgraft.plan.document import SECTIONS
@@ -55,7 +56,7 @@ class GraftedBackbone:
         text = self.model if is_expression(self.model) else Path(self.model).name  # timm/NAME has a slash, too
         name = re.sub(r"[^\w.\-]+", "-", text.removesuffix(".yaml")).strip("-")
         path = folder / f"{name}.yaml"
-        path.write_text(to_yaml(mapping), "utf-8")
+        write_atomic(path, to_yaml(mapping))
         return path
 
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from detgraft.base.files import write_atomic
 from detgraft.errors import DetgraftError, Location, WeightsError
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION
@@ -66,15 +66,9 @@ def write_safetensors(model: nn.Module, path: str | Path) -> Path:
     }
     # Cloned, because safetensors refuses tensors that share memory.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in source.state_dict().items()}
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        save_file(tensors, partial, metadata={KEY: json.dumps(record, ensure_ascii=False)})
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    return path
+    # Not save_file: that makes files which only their owner may read.
+    write_atomic(Path(path), save(tensors, {KEY: json.dumps(record, ensure_ascii=False)}))
+    return Path(path)
 
 
 def read_safetensors(path: str | Path) -> nn.Module:

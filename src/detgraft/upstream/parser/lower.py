@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 from ultralytics.nn import tasks
 
+from detgraft.base.values import read_scalar
 from detgraft.blocks.parts.features import FeatureSelect
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
@@ -135,20 +136,13 @@ def _plain(written_from: int | tuple[int, ...]) -> int | list[int]:
 def _literals(plan: Plan, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Read YAML texts as the stock parser does, without evaluating them: 'None', 'True', numbers and 'nc'."""
     words = {"None": None, "True": True, "False": False, "nc": plan.nc}
-    values = []
-    for value in args:
-        if isinstance(value, str):
-            if value in words:
-                value = words[value]
-            else:
-                for kind in (int, float):
-                    try:
-                        value = kind(value)
-                        break
-                    except ValueError:
-                        continue
-        values.append(value)
-    return tuple(values)
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return words[value] if value in words else read_scalar(value, {})
+
+    return tuple(map(read, args))
 
 
 def _single_input(row: Row, entry: Graft) -> None:

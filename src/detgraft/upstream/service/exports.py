@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
 
+from detgraft.base.extras import has
 from detgraft.upstream.release.quiet import quiet
 
 
@@ -29,7 +29,7 @@ def export_file(checkpoint: Path, kind: str, imgsz: int, *, dynamic: bool, batch
     if kind != "torchscript":
         words["dynamic"] = dynamic
     if kind == "onnx":
-        words["simplify"] = importlib.util.find_spec("onnxslim") is not None
+        words["simplify"] = has("onnxslim")
     traced: list[Any] = []
     with quiet(logging.CRITICAL):  # a failure comes back as an exception and needs no second telling
         wrapper = ultralytics.YOLO(str(checkpoint))

@@ -6,7 +6,6 @@ prepared it, in float32: boxes in pixels, scores, and every further output.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detgraft.base.extras import has
 from detgraft.measure.watch import tensors_in
 from detgraft.upstream.model.marks import is_stock
 from detgraft.upstream.release.capabilities import onnx_export_misses
@@ -78,7 +78,7 @@ def check(subject: Subject, formats: Sequence[str] = FORMATS) -> CheckResult:
 def missing_tools(form: str) -> str:
     """Return what has to be installed for a format, or an empty text."""
     needed = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}.get(form.partition("-")[0], ())
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    missing = [name for name in needed if not has(name)]
     if missing:
         return f"{' and '.join(missing)} not installed"
     package = onnx_export_misses() if form.startswith("onnx") else ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 
+from detgraft.base.extras import has
 from detgraft.measure.cost import Summary, show
 from detgraft.measure.memory import peak_bytes
 from detgraft.measure.timing import median_ms, median_of
@@ -82,7 +82,7 @@ def _latencies(subject: Subject) -> dict[str, float]:
         for count in BATCHES:
             subject.say(f"latency, {name}, batch {count}")
             found[f"{name} batch {count}"] = median_ms(model, subject.pictures(count, height, width).to(device))
-    if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime") and height == width:
+    if has("onnx") and has("onnxruntime") and height == width:
         subject.say("latency, ONNX Runtime")
         try:
             found |= _onnx_latencies(subject)

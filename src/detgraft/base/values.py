@@ -1,0 +1,58 @@
+"""Plain values written as text: one reader for expressions, the command line, model rows and studies."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
+"""Words that are no texts, however their letters are written."""
+
+# A number that begins with further zeros is no number to Python either: 007 stays a name.
+_WHOLE = re.compile(r"[+-]?(?:0|[1-9]\d{0,400})", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,5})?", re.ASCII)
+
+
+def read_scalar(text: str, words: Mapping[str, Any] = WORDS) -> Any:
+    """Read a whole number, a number, one of the words, or the text itself; nothing is evaluated.
+
+    Args:
+        text: For example ``3``, ``1e-3``, ``True``, ``wide``. ``nan`` and ``inf`` stay texts.
+        words: What some words mean, in small letters; their case in the text does not matter.
+    """
+    if text.lower() in words:
+        return words[text.lower()]
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text) and not re.match(r"[+-]?0\d+$", text):
+        value = float(text)
+        return value if math.isfinite(value) else text
+    return text
+
+
+def read_value(text: str, words: Mapping[str, Any] = WORDS) -> Any:
+    """Read a scalar, a quoted text, or a list, tuple or dictionary of such as Python writes them.
+
+    Args:
+        text: For example ``0,1`` (a tuple), ``[0.5, 1]``, ``'3'`` (a text), or whatever :func:`read_scalar` takes.
+        words: As there.
+    """
+    scalar = read_scalar(text, words)
+    if scalar is not text:
+        return scalar
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return text
+    return value if _is_plain(value) else text
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple, set)):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(_is_plain(item) for pair in value.items() for item in pair)
+    return value is None or isinstance(value, (bool, int, float, str))
