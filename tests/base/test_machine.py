@@ -101,7 +101,7 @@ def test_a_missing_package_is_named_with_the_command_to_install_it(monkeypatch: 
 
 
 def test_optional_packages_are_asked_for_in_one_place() -> None:
-    words = re.compile(r"MissingExtraError\(|importlib\.util\.find_spec\(\"(onnx|plotly|ray|mlflow|tensorboard)")
+    words = re.compile(r"MissingExtraError\(|importlib\.util\.find_spec\(\"(onnx|plotly|ray|mlflow|tensorboard)\"")
     found = [
         path.name
         for path in (PROJECT / "src").rglob("*.py")

@@ -27,6 +27,7 @@ class Kind:
     Args:
         name: For messages, such as "study file".
         expected: What its top level is, for the message when it is something else.
+        invalid: What is said of text that is no YAML.
         most_bytes: Largest size.
         most_values: Most keys and values, an alias counting as what it stands for.
         most_depth: Deepest nesting.
@@ -35,6 +36,7 @@ class Kind:
 
     name: str
     expected: str = "'key: value' lines"
+    invalid: str = "is not valid YAML"
     most_bytes: int = 1_000_000
     most_values: int = 50_000
     most_depth: int = 40
@@ -131,17 +133,17 @@ def parse_located(text: str, source: str, error: type[DetgraftError], kind: Kind
     except yaml.YAMLError as raised:
         mark = getattr(raised, "problem_mark", None)
         problem = getattr(raised, "problem", None) or str(raised).splitlines()[0]
-        raise refuse(f"is not valid YAML: {problem}.", mark.line + 1 if mark else None) from raised
+        raise refuse(f"{kind.invalid}: {problem}.", mark.line + 1 if mark else None) from raised
     except (ValueError, OverflowError, RecursionError, TypeError) as raised:
         if isinstance(raised, DetgraftError):
             raise
-        raise refuse(f"is not valid YAML: {raised}.", None) from raised
+        raise refuse(f"{kind.invalid}: {raised}.", None) from raised
     finally:
         if loader is not None:
             loader.dispose()
     if not isinstance(values, dict):
-        found = "an empty file" if values is None else f"a {type(values).__name__}"
-        raise refuse(f"expected {kind.expected}, found {found}.", 1)
+        found = "an empty file with nothing in it" if values is None else f"a {type(values).__name__}"
+        raise refuse(f"expected {kind.expected}, found {found}.", 1 if node is None else node.start_mark.line + 1)
     return Located(source, values, lines, error)
 
 

@@ -24,7 +24,9 @@ _SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test"
 _SPLIT_KEYS = ("train", "val", "validation", "test", "minival")
 _PATH_KEYS = ("path", *_SPLIT_KEYS)
 _NEEDED = ("train", "val")
-_KIND = Kind("data YAML", "a mapping (key: value) with train, val and names", most_values=200_000)
+_KIND = Kind(
+    "data YAML", "a mapping (key: value) with train, val and names", "not readable as YAML", most_values=200_000
+)
 
 
 def resolve_data(
