@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ def read_scalar(text: str, words: Mapping[str, Any] = WORDS) -> Any:
     """Read a whole number, a number, one of the words, or the text itself; nothing is evaluated.
 
     Args:
-        text: For example ``3``, ``1e-3``, ``True``, ``wide``. ``nan`` and ``inf`` stay texts.
+        text: For example ``3``, ``1e-3``, ``True``, ``wide``. ``nan`` and ``inf`` stay texts, 1e999 is infinite.
         words: What some words mean, in small letters; their case in the text does not matter.
     """
     if text.lower() in words:
@@ -28,8 +27,7 @@ def read_scalar(text: str, words: Mapping[str, Any] = WORDS) -> Any:
     if _WHOLE.fullmatch(text):
         return int(text)
     if _NUMBER.fullmatch(text) and not re.match(r"[+-]?0\d+$", text):
-        value = float(text)
-        return value if math.isfinite(value) else text
+        return float(text)
     return text
 
 
@@ -55,4 +53,4 @@ def _is_plain(value: Any) -> bool:
         return all(_is_plain(item) for item in value)
     if isinstance(value, dict):
         return all(_is_plain(item) for pair in value.items() for item in pair)
-    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+    return value is None or isinstance(value, (bool, int, float, str))

@@ -13,6 +13,7 @@ are plain data and never evaluated.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -205,4 +206,6 @@ def _written(value: Any) -> str:
     if isinstance(value, str) and (read_scalar(value) != value or not _BARE.fullmatch(value) or value != value.strip()):
         # Single quotes where possible: older releases write a model's name between double ones into their DDP script.
         return f"'{value}'" if "'" not in value else f'"{value}"'
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"  # "inf" would be read as a text
     return str(value)
