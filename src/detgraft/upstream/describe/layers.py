@@ -19,7 +19,7 @@ from detgraft.plan.rows import Plan
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.parser.names import names_grafts
-from detgraft.upstream.parser.parse import declared_channels, parse_grafted, parse_stock
+from detgraft.upstream.parser.parse import Call, declared_channels, parse_grafted, parse_stock
 from detgraft.upstream.release.quiet import quiet
 
 Sizes = list[tuple[int, ...]]
@@ -76,15 +76,16 @@ def layers_on_meta(mapping: dict[str, Any], ch: int) -> Any:
         DetgraftError: The description cannot be built.
     """
     mapping = without_files(copy.deepcopy(mapping))
+    call = Call.of(original_parser(), mapping, ch, False)
     with torch.device("meta"), quiet():
         if names_grafts(mapping):
-            return parse_grafted(original_parser(), plan_of(mapping), mapping, ch, False)[0]
-        return parse_stock(original_parser(), lambda: plan_of(mapping), mapping, ch, False)[0]
+            return parse_grafted(call, plan_of(mapping))[0]
+        return parse_stock(call, lambda: plan_of(mapping))[0]
 
 
 def _declared(mapping: dict[str, Any], ch: int) -> list[Any]:
     mapping = without_files(copy.deepcopy(mapping))
-    return declared_channels(original_parser(), plan_of(mapping), mapping, ch)
+    return declared_channels(Call.of(original_parser(), mapping, ch, False), plan_of(mapping))
 
 
 def run_on_meta(mapping: dict[str, Any], ch: int, height: int, width: int) -> Iterator[LayerRun]:

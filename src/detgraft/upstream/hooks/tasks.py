@@ -46,7 +46,7 @@ from detgraft.upstream.model.portable import allow_module, allow_safe_loading, m
 from detgraft.upstream.model.sizes import check_size, largest_stride
 from detgraft.upstream.model.transfer import load_across, source_of
 from detgraft.upstream.parser.names import names_grafts
-from detgraft.upstream.parser.parse import parse_grafted, parse_stock
+from detgraft.upstream.parser.parse import Call, parse_grafted, parse_stock
 from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION, stock_module
 
 _installed = False
@@ -139,12 +139,13 @@ def _rebind_imported() -> None:
 
 
 def _parse_model(original: Any) -> Callable[..., Any]:
-    def parse_model(d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
-        refuse_unknown(d)
-        refuse_absurd(d, ch)
-        if names_grafts(d):
-            return parse_grafted(original, plan_of(d), d, ch, verbose)
-        return parse_stock(original, lambda: plan_of(d), d, ch, verbose)
+    def parse_model(*args: Any, **kwargs: Any) -> Any:
+        call = Call.of(original, *args, **kwargs)
+        refuse_unknown(call.mapping)
+        refuse_absurd(call.mapping, call.ch)
+        if names_grafts(call.mapping):
+            return parse_grafted(call, plan_of(call.mapping))
+        return parse_stock(call, lambda: plan_of(call.mapping))
 
     return parse_model
 

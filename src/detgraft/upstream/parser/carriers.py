@@ -1,16 +1,24 @@
-"""The classes that take a stock module's place while one model is parsed.
+"""Stock classes whose construction is hooked, so that Ultralytics' own parser builds grafts.
 
-Ultralytics' parser looks module names up in its global names and compares classes by identity. It is run with names of
-which a few are bound to stand-ins made here, for this one build only. A stand-in called with a :class:`RowKey` builds
-the graft of that row; called any other way it builds the stock module, so genuine rows are untouched.
+A class that a lowered row names gets a ``__new__``, once and for good. While a build of detgraft is under way in the
+current thread, a call with a :class:`RowKey` as its last argument returns the graft of that row. Every other call
+builds the stock module, so genuine rows, checkpoints, copies and subclasses are untouched. How the parser finds its
+classes and where it keeps its sets of them does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from ultralytics.utils import LOGGER
 
 
 class RowKey(int):
@@ -23,37 +31,32 @@ class RowKey(int):
         return f"<graft of layer {int(self)}>"
 
 
-class _StandInType(type):
-    """Looks like the class that it stands for.
-
-    The parser takes a layer's type from the class's text and reads class attributes (``Conv.default_act``).
-    """
-
-    original: type
-
-    def __getattr__(cls, name: str) -> Any:
-        return getattr(cls.original, name)
-
-    def __repr__(cls) -> str:
-        return repr(cls.original)
-
-
-def make_stand_in(original: type, construct: Callable[[RowKey, tuple[Any, ...]], nn.Module]) -> type:
-    """Return a class that builds grafts for keyed rows and ``original`` for all others.
+@dataclass(frozen=True)
+class Construction:
+    """What the hooked classes do during one run of the parser.
 
     Args:
-        original: The stock module class.
-        construct: Called with the key and the other arguments; returns the graft.
+        make: Called with the key and the other arguments of a keyed row; returns its module.
+        blank: Whether all other calls cost nothing, give modules without parameters and log nothing; for finding
+            channels.
+        line: Called with a line of the build log; returns what is printed in its place.
     """
 
-    def build(_cls: type, *args: Any, **kwargs: Any) -> Any:
-        if args and isinstance(args[-1], RowKey):
-            return construct(args[-1], args[:-1])
-        return original(*args, **kwargs)
+    make: Callable[[RowKey, tuple[Any, ...]], nn.Module]
+    blank: bool = False
+    line: Callable[[str], str] = str
 
-    # An nn.Module subclass, since restricted loading accepts nothing else; what __new__ returns is never an instance of
-    # it, so no __init__ follows.
-    return _StandInType(original.__name__, (nn.Module,), {"__new__": build, "original": original})
+
+class Held(nn.Module):
+    """Carries a graft whose class derives from its carrier's, which Python would otherwise initialise a second time.
+
+    Args:
+        module: The graft.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
 
 
 class _Blank(nn.Module):
@@ -63,10 +66,70 @@ class _Blank(nn.Module):
         return self
 
 
-def make_blank(original: type) -> type:
-    """Return a class that costs nothing to build and prints like ``original``."""
+current: ContextVar[Construction | None] = ContextVar("detgraft_construction", default=None)
+"""The construction under way in this thread; None outside of detgraft's builds."""
 
-    def build(_cls: type, *_args: Any, **_kwargs: Any) -> Any:
-        return _Blank()
+_hooked: weakref.WeakSet[type] = weakref.WeakSet()
+_hooking = threading.Lock()
 
-    return _StandInType(original.__name__, (nn.Module,), {"__new__": build, "original": original})
+
+@contextlib.contextmanager
+def under_construction(construction: Construction, classes: Iterable[type]) -> Iterator[None]:
+    """Let the given classes build what ``construction`` says, in this thread.
+
+    Args:
+        construction: What they do.
+        classes: The stock classes that the lowered rows name.
+    """
+    for original in classes:
+        hook(original)
+    LOGGER.addFilter(_filter)  # it stays: taking it off could make another thread's message skip a filter
+    token = current.set(construction)
+    try:
+        yield
+    finally:
+        current.reset(token)
+
+
+class _BuildLog(logging.Filter):
+    """Gives the lines of grafted layers the graft's own name and arguments, in the thread that builds them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        construction = current.get()
+        if construction is not None and not construction.blank:
+            message = record.getMessage()
+            named = construction.line(message)
+            if named != message:
+                record.msg, record.args = named, ()
+        return construction is None or not construction.blank
+
+
+_filter = _BuildLog()
+
+
+def hook(original: Any) -> None:
+    """Hook the construction of a class; calling it again does nothing.
+
+    Args:
+        original: The stock class.
+    """
+    with _hooking:
+        if original in _hooked:
+            return
+        own = original.__new__ if "__new__" in vars(original) else None
+
+        def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            construction = current.get()
+            if construction is not None:
+                if args and isinstance(args[-1], RowKey):
+                    made = construction.make(args[-1], args[:-1])
+                    return Held(made) if isinstance(made, cls) else made
+                if construction.blank:
+                    return _Blank()
+            following: Any = own or super(original, cls).__new__
+            # object's own refuses arguments once a class has another __new__.
+            return following(cls) if following is object.__new__ else following(cls, *args, **kwargs)
+
+        # The bound slot, since inspect would take a function here for the signature of the class and its subclasses.
+        original.__new__ = new.__call__  # type: ignore[operator]
+        _hooked.add(original)

@@ -31,7 +31,7 @@ CARRIER = "CBLinear"
 MAX_CHANNELS = 65_536
 
 Build = Callable[..., nn.Module]
-"""Called with the arguments that the parser passes to the stand-in; returns the graft."""
+"""Called with the arguments that the parser passes to the carrier; returns the graft."""
 
 Channels = Callable[[Row], tuple[int, ...]]
 """Finds the input channels of a row by a probe of the rows before it."""
@@ -66,20 +66,20 @@ class Lowered:
         rows: All lowered rows.
         split: Number of rows that belong to the backbone section.
         recipes: The recipe of each grafted layer, by layer index.
-        stand_ins: Stock names that need a stand-in.
+        carriers: Stock names that the lowered rows of grafts have.
     """
 
     rows: list[list[Any]] = field(default_factory=list)
     split: int = 0
     recipes: dict[int, Recipe] = field(default_factory=dict)
-    stand_ins: set[str] = field(default_factory=set)
+    carriers: set[str] = field(default_factory=set)
 
     def carry(self, written_from: Any, carrier: str, args: list[Any], recipe: Recipe, repeats: int = 1) -> None:
         """Append the lowered form of (one layer of) a grafted row."""
         index = len(self.rows)
         self.rows.append([_plain(written_from), repeats, carrier, [*args, RowKey(index)]])
         self.recipes[index] = recipe
-        self.stand_ins.add(carrier)
+        self.carriers.add(carrier)
 
 
 def lower(

@@ -1,88 +1,121 @@
 """Builds the layers of a model description with the real Ultralytics parser.
 
-The parser's own code runs with its own names, of which a few are bound to stand-ins for this one build
-(``types.FunctionType`` with a copy of the globals), so Ultralytics' own state is untouched.
+The parser runs as it is, with its own names; only what a few of its classes construct is another thing while a build of
+ours is under way (:mod:`detgraft.upstream.parser.carriers`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
-import types
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 from ultralytics.nn import tasks
 
 from detgraft.errors import DetgraftError, Location, PlanError, UpstreamError
 from detgraft.plan.rows import Plan, Row
-from detgraft.upstream.parser.carriers import RowKey, make_blank, make_stand_in
+from detgraft.upstream.parser.carriers import Construction, Held, RowKey, under_construction
 from detgraft.upstream.parser.lower import CARRIER, Lowered, lower
 from detgraft.upstream.parser.names import is_graft, is_pyramid
-from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION
+from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION, stock_module
 
 _LOG_INDEX = re.compile(r"^\s*(\d+)\s")
 
+_parsing = threading.RLock()
+"""Held while the real parser runs: it keeps the activation in force (``Conv.default_act``) and the head's ``legacy``
+flag in its classes, where another thread's model would read them."""
 
-def parse_grafted(
-    original: Any, plan: Plan, mapping: dict[str, Any], ch: int, verbose: bool
-) -> tuple[nn.Sequential, list[int]]:
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the real ``parse_model``, with whatever further arguments the installed release has.
+
+    Args:
+        original: The real function.
+        mapping: The model description.
+        ch: Image channels.
+        further: Positional arguments after these.
+        keywords: Arguments that can be given by name only.
+    """
+
+    original: Callable[..., Any]
+    mapping: dict[str, Any]
+    ch: int
+    further: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
+        """Match arguments with the real function's parameters: the description comes first, the channels second.
+
+        Raises:
+            TypeError: They do not fit; in the words of Python.
+        """
+        bound = inspect.signature(original).bind(*args, **kwargs)
+        mapping, ch, *further = bound.args
+        return cls(original, mapping, ch, tuple(further), bound.kwargs)
+
+    def run(self, mapping: dict[str, Any] | None = None) -> Any:
+        """Run the real parser; one thread at a time.
+
+        Args:
+            mapping: Another description.
+        """
+        with _parsing:
+            return self.original(self.mapping if mapping is None else mapping, self.ch, *self.further, **self.keywords)
+
+
+def parse_grafted(call: Call, plan: Plan) -> Any:
     """Build a grafted model description.
 
     Args:
-        original: The real ``parse_model``.
+        call: The call of the real ``parse_model``.
         plan: The description's plan.
-        mapping: The model description with grafted rows.
-        ch: Image channels.
-        verbose: Whether to print the build log.
 
     Returns:
-        The layers and the indices of the layers whose output is kept, as the real function returns them.
+        What the real function returns: the layers, and the indices of the layers whose output is kept.
 
     Raises:
         DetgraftError: The description cannot be built.
     """
-    return _Build(original, mapping, plan, ch).run(verbose)
+    return _Build(call, plan).run()
 
 
-def parse_stock(
-    original: Any, plan_of: Callable[[], Plan], mapping: dict[str, Any], ch: int, verbose: bool
-) -> tuple[nn.Sequential, list[int]]:
-    """Build a description without grafts: the real parser with its own names; only its failures are put into words.
+def parse_stock(call: Call, plan_of: Callable[[], Plan]) -> Any:
+    """Build a description without grafts: the real parser as it is; only its failures are put into words.
 
     Args:
-        original: The real ``parse_model``.
+        call: The call of the real ``parse_model``.
         plan_of: Makes the description's plan; called after a failure only, for its locations.
-        mapping: The model description.
-        ch: Image channels.
-        verbose: Whether to print the build log.
 
     Raises:
         DetgraftError: The description cannot be built; names the row.
     """
     try:
-        built: tuple[nn.Sequential, list[int]] = original(mapping, ch, verbose)
-        return built
+        return call.run()
     except DetgraftError:
         raise
     except Exception as error:
-        raise explain(original, plan_of(), error) from error
+        raise explain(call.original, plan_of(), error) from error
 
 
-def declared_channels(original: Any, plan: Plan, mapping: dict[str, Any], ch: int) -> list[Any]:
+def declared_channels(call: Call, plan: Plan) -> list[Any]:
     """Return what the real parser takes for the output channels of every layer but the head.
 
     Args:
-        original: The real ``parse_model``.
+        call: A call of the real ``parse_model`` with a description, grafted or not.
         plan: The description's plan.
-        mapping: A model description, grafted or not.
-        ch: Image channels.
 
     Returns:
         Per layer a number, or a list of numbers for a layer with several outputs.
     """
-    return _Build(original, mapping, plan, ch).declared()
+    return _Build(call, plan).declared()
 
 
 def explain(original: Any, plan: Plan, error: Exception) -> DetgraftError:
@@ -94,8 +127,9 @@ def explain(original: Any, plan: Plan, error: Exception) -> DetgraftError:
         error: What it raised, with its traceback.
     """
     index, traceback = None, error.__traceback__
+    code = inspect.unwrap(original).__code__
     while traceback is not None:
-        if traceback.tb_frame.f_code is original.__code__:
+        if traceback.tb_frame.f_code is code:
             index = traceback.tb_frame.f_locals.get("i")
         traceback = traceback.tb_next
     text = f"{type(error).__name__}: {error}".strip()[:300]
@@ -110,38 +144,35 @@ def explain(original: Any, plan: Plan, error: Exception) -> DetgraftError:
 class _Build:
     """One run of the real parser over one plan."""
 
-    def __init__(self, original: Any, mapping: dict[str, Any], plan: Plan, ch: int) -> None:
-        self.original = original
-        self.mapping = mapping
+    def __init__(self, call: Call, plan: Plan) -> None:
+        self.call = call
         self.plan = plan
-        self.ch = ch
         self.backbones: dict[int, nn.Module] = {}
         self._probed: dict[int, tuple[int, ...]] | None = None
 
-    def run(self, verbose: bool) -> tuple[nn.Sequential, list[int]]:
+    def run(self) -> Any:
         lowered = lower(self.plan, self.channels_of, self.backbones)
 
-        def construct(key: RowKey, args: tuple[Any, ...]) -> nn.Module:
+        def make(key: RowKey, args: tuple[Any, ...]) -> nn.Module:
             recipe = lowered.recipes[int(key)]
             recipe.module, recipe.given = recipe.build(*args), args
             return recipe.module
 
-        names: dict[str, Any] = {
-            name: make_stand_in(vars(tasks)[name], construct) for name in (CARRIER, *lowered.stand_ins)
-        }
-        names["LOGGER"] = _BuildLog(tasks.LOGGER, lowered)
-        with _default_activation_kept():
-            layers, save = self._call(lowered, names, verbose)
+        construction = Construction(make, line=lambda line: _named(line, lowered))
+        built = self._call(lowered, construction, lowered.carriers)
+        layers = built[0]
         for index, recipe in lowered.recipes.items():
+            if index < len(layers) and isinstance(layers[index], Held):
+                layers[index] = _unwrapped(layers[index])
             if index >= len(layers) or layers[index] is not recipe.module:
                 raise UpstreamError(
                     f"the parser of ultralytics {ULTRALYTICS_VERSION} did not build layer {index} ({recipe.name}) as "
                     "detgraft expects; docs/compatibility.md lists the releases that were tried"
                 )
             setattr(layers[index], "type", recipe.name)  # noqa: B010 - nn.Module declares `type` as a method
-            # Profiling reads this count. Old releases write it on the row's class, which is a stand-in here.
+            # Profiling reads this count. Old releases write it on the row's class, which is the carrier here.
             setattr(layers[index], "np", sum(p.numel() for p in layers[index].parameters()))  # noqa: B010
-        return layers, save
+        return built
 
     def declared(self) -> list[Any]:
         """Output channels of every layer but the head, as the parser hands them to the layers that read them."""
@@ -153,7 +184,7 @@ class _Build:
     def channels_of(self, row: Row) -> tuple[int, ...]:
         """Find the input channels of a row, by running the parser's channel arithmetic over the rows before it."""
         if row.sources == (-1,):
-            return (self.ch,)
+            return (self.call.ch,)
         if is_pyramid(row.module):
             return self._probe([row], stop=row.index)[row.index]
         if self._probed is None:
@@ -185,54 +216,41 @@ class _Build:
                 seen[probes[int(key)]] = args[0]
             return nn.Identity()
 
-        names: dict[str, Any] = {
-            name: make_blank(value)
-            for name, value in vars(tasks).items()
-            if isinstance(value, type) and issubclass(value, nn.Module)
-        }
-        names[CARRIER] = make_stand_in(names[CARRIER], capture)
-        with _default_activation_kept():
-            self._call(lowered, names, verbose=False)
+        # What is torch's own is left alone: single layers, and built on the meta device they cost nothing either.
+        names = {row[2] for row in lowered.rows if not row[2].startswith(("nn.", "torchvision."))}
+        with torch.device("meta"):
+            self._call(lowered, Construction(capture, blank=True), names)
         return seen
 
-    def _call(self, lowered: Lowered, names: dict[str, Any], verbose: bool) -> tuple[nn.Sequential, list[int]]:
-        function = types.FunctionType(
-            self.original.__code__,
-            {**self.original.__globals__, **names},
-            self.original.__name__,
-            self.original.__defaults__,
-            self.original.__closure__,
-        )
-        mapping = {**self.mapping, "backbone": lowered.rows[: lowered.split], "head": lowered.rows[lowered.split :]}
+    def _call(self, lowered: Lowered, construction: Construction, names: Iterable[str]) -> Any:
+        rows = {"backbone": lowered.rows[: lowered.split], "head": lowered.rows[lowered.split :]}
+        classes = [found for found in map(stock_module, names) if found is not None]
         try:
-            layers, save = function(mapping, self.ch, verbose)
+            with _parsing, _default_activation_kept(), under_construction(construction, classes):
+                return self.call.run({**self.call.mapping, **rows})
         except DetgraftError:
             raise
         except Exception as error:
-            raise explain(self.original, self.plan, error) from error
-        return layers, save
+            raise explain(self.call.original, self.plan, error) from error
 
 
-class _BuildLog:
-    """Ultralytics' logger, except that the line of a grafted layer shows the graft's own name and arguments."""
+def _unwrapped(held: Held) -> nn.Module:
+    """Return the graft that was held, with what the parser has written on its layer."""
+    for name in vars(held).keys() - vars(nn.Module()).keys():
+        setattr(held.module, name, vars(held)[name])
+    return held.module
 
-    def __init__(self, logger: Any, lowered: Lowered) -> None:
-        self._logger = logger
-        self._lowered = lowered
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._logger, name)
-
-    def info(self, message: object, *args: Any, **kwargs: Any) -> None:
-        found = _LOG_INDEX.match(str(message))
-        recipe = self._lowered.recipes.get(int(found.group(1))) if found else None
-        if found and recipe is not None and recipe.module is not None:
-            index = int(found.group(1))
-            written = self._lowered.rows[index][0]
-            count = sum(p.numel() for p in recipe.module.parameters())
-            line = f"{index:>3}{written!s:>20}{recipe.repeats:>3}{count:10.0f}  {recipe.name:<45}"
-            message = f"{line}{recipe.shown(recipe.given)!s:<30}"
-        self._logger.info(message, *args, **kwargs)
+def _named(line: str, lowered: Lowered) -> str:
+    """Return the build log's line with the graft's own name and arguments, where it is the line of a graft."""
+    found = _LOG_INDEX.match(line)
+    recipe = lowered.recipes.get(int(found.group(1))) if found else None
+    if found is None or recipe is None or recipe.module is None:
+        return line
+    index = int(found.group(1))
+    count = sum(p.numel() for p in recipe.module.parameters())
+    start = f"{index:>3}{lowered.rows[index][0]!s:>20}{recipe.repeats:>3}{count:10.0f}  {recipe.name:<45}"
+    return f"{start}{recipe.shown(recipe.given)!s:<30}"
 
 
 @contextlib.contextmanager
