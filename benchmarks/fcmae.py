@@ -17,9 +17,11 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from detgraft.measure.timing import in_turns
 from detgraft.pretraining.backbones import build_backbone
 from detgraft.pretraining.fcmae import FCMAE
 from detgraft.pretraining.masking import grid_of, random_mask
@@ -75,23 +77,16 @@ def encoder_step(model: FCMAE, images: Tensor, mask: Tensor) -> Callable[[], Non
 
 def compare(fast: Callable[[], None], slow: Callable[[], None], rounds: int) -> dict[str, float]:
     """Return the median ratios fast/slow of wall and processor time, and the median wall milliseconds of both."""
-    seen: list[tuple[tuple[float, float], tuple[float, float]]] = []
-    for turn in range(rounds + 1):
-        pair = (_seconds(fast), _seconds(slow)) if turn % 2 else (_seconds(slow), _seconds(fast))[::-1]
-        if turn:  # the first turn warms up
-            seen.append((pair[0], pair[1]))
+    works = {"fast": fast, "slow": slow}
+    in_turns(works, 1)  # warms up
+    times = in_turns(works, rounds, clock=lambda: np.array((time.perf_counter(), time.process_time())))
+    seen = list(zip(times["fast"], times["slow"], strict=True))
     return {
         "wall_ratio": round(statistics.median(a[0] / b[0] for a, b in seen), 3),
         "cpu_ratio": round(statistics.median(a[1] / b[1] for a, b in seen), 3),
         "visible_only_ms": round(1000 * statistics.median(a[0] for a, _ in seen), 1),
         "dense_ms": round(1000 * statistics.median(b[0] for _, b in seen), 1),
     }
-
-
-def _seconds(step: Callable[[], None]) -> tuple[float, float]:
-    wall, processor = time.perf_counter(), time.process_time()
-    step()
-    return time.perf_counter() - wall, time.process_time() - processor
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from detgraft.measure.timing import in_turns
 
 Work = Callable[[], "Sequence[Tensor] | None"]
 
@@ -79,17 +80,7 @@ def run(case: Case, clock: Callable[[], float]) -> list[Outcome]:
     ours = next(iter(forms))
     rivals = [name for name in forms if name != ours]
     differences = agree(case, forms, ours)
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    end = time.perf_counter() + case.seconds
-    for turn in range(case.rounds):
-        if turn >= 3 and time.perf_counter() > end:
-            break
-        for name in list(forms) if turn % 2 else reversed(list(forms)):
-            start = clock()
-            forms[name]()
-            if case.device == "cuda":
-                torch.cuda.synchronize()
-            times[name].append(clock() - start)
+    times = in_turns(forms, case.rounds, device=case.device, seconds=case.seconds, least=3, clock=clock)
     found = []
     for rival in rivals:
         ratios = [r / o for r, o in zip(times[rival], times[ours], strict=True)]

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -146,9 +145,9 @@ def test_a_pretrained_arm_starts_from_its_backbones_file(
 
 def test_another_batch_than_the_other_arms_is_refused(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, Checkpoints(tmp_path), None, 16)
-    recorder.refuse_other_batch(SimpleNamespace(batch_size=16))
+    recorder.refuse_other_batch(16)
     with pytest.raises(GpuMemoryError, match="batch 8 instead of 16") as caught:
-        recorder.refuse_other_batch(SimpleNamespace(batch_size=8))
+        recorder.refuse_other_batch(8)
     assert explain(caught.value, tmp_path).startswith("The GPU has too little memory")
 
 

@@ -12,7 +12,8 @@ from rich.table import Table
 from detgraft.catalog.plugins import load_plugins
 from detgraft.cli.arguments import check_keys, image_size, parse_pairs
 from detgraft.errors import ArgumentError
-from detgraft.measure.cost import Shape, Summary, show
+from detgraft.measure.cost import Summary, show
+from detgraft.measure.layers import Shape
 
 
 def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = False) -> None:

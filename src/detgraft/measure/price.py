@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import statistics
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +11,14 @@ class Cost:
     """What an arm costs; None where it was not measured.
 
     Args:
-        params: float | None of parameters.
+        params: Number of parameters.
         gflops: GFLOPs of one picture at ``imgsz`` by torch's FlopCounterMode.
         latency_ms: Median milliseconds of one forward of one picture, fused, without post-processing.
         memory_mib: Peak GPU memory of that forward in MiB; None on the CPU.
         imgsz: Side of the picture in pixels.
         device: What it was measured on.
+        load: Share of the machine's processors that other processes used while latency was measured, 0 to 1; a latency
+            with more than :data:`detgraft.measure.load.LOADED` says little.
     """
 
     params: int
@@ -28,6 +27,7 @@ class Cost:
     memory_mib: float | None
     imgsz: int
     device: str
+    load: float | None = None
 
 
 _WARM_UP = 5
@@ -45,31 +45,24 @@ def measure(model: Any, imgsz: int, device: str) -> Cost:
     """
     import torch
 
-    from detgraft.measure.cost import show
+    from detgraft.measure.layers import image_channels, layers_of
+    from detgraft.measure.timing import forward_latency
+    from detgraft.upstream.service.models import fused_copy
 
-    summary = show(model, imgsz=imgsz)
-    ready = copy.deepcopy(model).float().eval().fuse(verbose=False).to(device)
-    picture_1CHW = torch.rand(1, int(ready.yaml.get("channels", 3)), imgsz, imgsz, device=device)
+    channels = image_channels(model)
+    _, gflops = layers_of(model, (1, channels, imgsz, imgsz))
+    ready = fused_copy(model).to(device)
+    picture_1CHW = torch.rand(1, channels, imgsz, imgsz, device=device)
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
-    times: list[float] = []
-    begin = time.perf_counter()
-    with torch.inference_mode():
-        for run in range(_WARM_UP + _RUNS):
-            start = time.perf_counter()
-            ready(picture_1CHW)
-            if on_gpu:
-                torch.cuda.synchronize(device)
-            if run >= _WARM_UP or time.perf_counter() - begin > _SECONDS:
-                times.append(time.perf_counter() - start)
-            if time.perf_counter() - begin > _SECONDS:
-                break
+    latency = forward_latency(ready, picture_1CHW, warm_up=_WARM_UP, passes=_RUNS, seconds=_SECONDS)
     return Cost(
-        params=summary.params,
-        gflops=summary.gflops,
-        latency_ms=1000 * statistics.median(times),
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        gflops=gflops,
+        latency_ms=latency.median_ms,
         memory_mib=torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else None,
         imgsz=imgsz,
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        load=latency.load,
     )

@@ -1,44 +1,123 @@
-"""Measures latency: warm-up first, then the median of several passes."""
+"""Measures latency, everywhere in detgraft: warm-up first, then the median of several passes, with the load beside it.
+
+There is one loop, :func:`in_turns`. ``check``, a study's prices and the benchmarks differ in how often they go through
+it, and in how many forms of the same work take turns in it.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from detgraft.measure.load import OtherLoad
+
 WARM_UP = 2
 PASSES = 5
 
 
-def median_ms(model: Any, pictures: Tensor, passes: int = PASSES) -> float:
-    """Return the median time of a forward pass in milliseconds, in evaluation mode as the model is set up.
+@dataclass(frozen=True)
+class Latency:
+    """How long something takes.
+
+    Args:
+        median_ms: Median duration in milliseconds.
+        passes: How many passes it is the median of.
+        load: Share of the machine's processors that other processes used meanwhile, 0 to 1; None where the system
+            does not tell.
+    """
+
+    median_ms: float
+    passes: int
+    load: float | None
+
+
+def in_turns(
+    works: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    device: str = "cpu",
+    seconds: float | None = None,
+    least: int = 1,
+    clock: Callable[[], Any] | None = None,
+) -> dict[str, list[Any]]:
+    """Time pieces of work in turns, so that a change in the machine's load meets all of them.
+
+    Args:
+        works: The work by name; every second round goes through it backwards.
+        rounds: How many rounds.
+        device: Where the work runs; a CUDA device is waited for before the clock is read again.
+        seconds: No further round starts after this long.
+        least: Rounds that are made in any case.
+        clock: Read before and after each piece of work; wall time in seconds by default.
+
+    Returns:
+        What passed on the clock, by name, round by round.
+    """
+    clock = clock or time.perf_counter
+    times: dict[str, list[Any]] = {name: [] for name in works}
+    end = None if seconds is None else time.perf_counter() + seconds
+    for turn in range(rounds):
+        if end is not None and turn >= least and time.perf_counter() > end:
+            break
+        for name in list(works) if turn % 2 else reversed(list(works)):
+            start = clock()
+            works[name]()
+            _wait_for(device)
+            times[name].append(clock() - start)
+    return times
+
+
+def latency_of(
+    run: Callable[[], object],
+    *,
+    warm_up: int = WARM_UP,
+    passes: int = PASSES,
+    seconds: float | None = None,
+    device: str = "cpu",
+) -> Latency:
+    """Measure how long a function takes.
+
+    Args:
+        run: The work.
+        warm_up: Calls before anything is measured.
+        passes: Number of measured calls.
+        seconds: No further call starts after this long, warm-up included; one is measured in any case.
+        device: Where the work runs.
+    """
+    begin = time.perf_counter()
+    for _ in range(warm_up):
+        if seconds is not None and time.perf_counter() - begin > seconds:
+            break
+        run()
+    _wait_for(device)
+    left = None if seconds is None else seconds - (time.perf_counter() - begin)
+    others = OtherLoad()
+    times = in_turns({"": run}, passes, device=device, seconds=left)[""]
+    return Latency(1000 * statistics.median(times), len(times), others.share())
+
+
+def forward_latency(model: Any, pictures: Tensor, **how: Any) -> Latency:
+    """Measure a forward pass, in evaluation mode as the model is set up.
 
     Args:
         model: A model.
         pictures: Its input, on the model's device.
-        passes: Number of measured passes; two more warm it up.
+        **how: See :func:`latency_of`.
     """
 
     def run() -> None:
-        with torch.no_grad():
+        with torch.inference_mode():
             model(pictures)
-        if pictures.is_cuda:
-            torch.cuda.synchronize(pictures.device)
 
-    return median_of(run, passes)
+    return latency_of(run, device=str(pictures.device), **how)
 
 
-def median_of(run: Callable[[], object], passes: int = PASSES) -> float:
-    """Return the median duration of a function in milliseconds, after warm-up."""
-    for _ in range(WARM_UP):
-        run()
-    times = []
-    for _ in range(passes):
-        start = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
+def _wait_for(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from detgraft.study.design.config import CellConfig
 from detgraft.study.judge.coco import coco_metrics
 from detgraft.study.judge.detections import Array, Detections, Truth, bootstrap, match, save_detections
 from detgraft.study.judge.result import SplitMetrics
-from detgraft.study.run.training import device_name
+
+if TYPE_CHECKING:
+    from detgraft.upstream.service.validation import FoundInPicture, LabelledPicture
 
 LOWEST = 0.001  # score; Ultralytics' own validation keeps as much
 OVERLAP = 0.7  # IoU of non-maximum suppression, Ultralytics' default for validation
@@ -37,103 +39,66 @@ class Evaluator(Protocol):
 
 def evaluate(config: CellConfig, folder: Path) -> dict[str, SplitMetrics]:
     """Measure with Ultralytics and faster-coco-eval; see :class:`Evaluator`."""
-    from detgraft.upstream.model.models import YOLO
+    from detgraft.upstream.service import validation
 
+    best, imgsz, batch = str(folder / "best.pt"), int(config.train["imgsz"]), int(config.train["batch"])
     found: dict[str, SplitMetrics] = {}
     splits = ["val"]
     for split in splits:
-        model = YOLO(str(folder / "best.pt"))
-        seen: list[Any] = []
-        model.add_callback("on_val_end", seen.append)
-        figures = model.val(
-            data=config.data,
-            split=split,
-            imgsz=config.train["imgsz"],
-            batch=config.train["batch"],
-            device=device_name(),
-            workers=0,
-            plots=False,
-            verbose=False,
-            project=str(folder),
-            name=f"eval_{split}",
-            exist_ok=True,
-        )
-        validator = seen[-1]
-        if split == "val" and config.split != "val" and validator.data.get("test"):
+        seen = validation.validate(best, config.data, split, imgsz, batch, folder / f"eval_{split}")
+        if split == "val" and config.split != "val" and seen.has_test:
             splits.append("test")
-        rows = sorted(validator.dataloader.dataset.labels, key=lambda row: str(row["im_file"]))
-        files = [str(row["im_file"]) for row in rows]
-        detections, sizes_I2 = predict(str(folder / "best.pt"), files, int(config.train["imgsz"]))
-        truth = truth_of(rows, sizes_I2, validator.data["names"])
-        own = {key: _number(value) for key, value in figures.results_dict.items()}
-        found[split] = measure(config, folder, split, truth, detections, own)
+        files = [picture.file for picture in seen.pictures]
+        detections, sizes_I2 = gather(validation.detect(best, files, imgsz, LOWEST, OVERLAP))
+        truth = truth_of(seen.pictures, sizes_I2, seen.names)
+        found[split] = measure(config, folder, split, truth, detections, dict(seen.figures))
     return found
 
 
-def truth_of(rows: Sequence[Mapping[str, Any]], sizes_I2: Array, names: Mapping[int, str]) -> Truth:
-    """The labels that Ultralytics validates on, with unreadable pictures and doubled labels already left out.
+def truth_of(rows: Sequence[LabelledPicture], sizes_I2: Array, names: Mapping[int, str]) -> Truth:
+    """The labels of a split in pixels.
 
     Args:
-        rows: The labels of Ultralytics' validation data set: ``im_file``, ``cls``, and ``bboxes`` as centre, width and
-            height in shares of the picture.
+        rows: Its pictures with their labels.
         sizes_I2: Height and width of each picture in pixels.
         names: Class names by index.
     """
     boxes, classes, pictures = [np.zeros((0, 4))], [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for i, row in enumerate(rows):
-        centre = np.asarray(row["bboxes"], dtype=np.float64).reshape(-1, 4)
+        centre = np.asarray(row.boxes_G4, dtype=np.float64).reshape(-1, 4)
         corners = np.concatenate([centre[:, :2] - centre[:, 2:] / 2, centre[:, :2] + centre[:, 2:] / 2], axis=1)
         boxes.append(corners * np.tile(sizes_I2[i, ::-1], 2))
-        classes.append(np.asarray(row["cls"]).reshape(-1).astype(np.int64))
+        classes.append(np.asarray(row.classes_G).reshape(-1).astype(np.int64))
         pictures.append(np.full(len(centre), i, dtype=np.int64))
     return Truth(
-        files=tuple(str(row["im_file"]) for row in rows),
+        files=tuple(row.file for row in rows),
         sizes_I2=sizes_I2,
         boxes_G4=np.concatenate(boxes),
         classes_G=np.concatenate(classes),
         picture_G=np.concatenate(pictures),
-        names=tuple(str(names[k]) for k in sorted(names)),
+        names=tuple(names[k] for k in sorted(names)),
     )
 
 
-def predict(weights: str, files: Sequence[str], imgsz: int) -> tuple[Detections, Array]:
-    """Run a checkpoint over pictures, one at a time so that no picture's padding depends on another.
+def gather(found: Iterable[FoundInPicture]) -> tuple[Detections, Array]:
+    """Put what was found in single pictures together.
 
     Args:
-        weights: The checkpoint.
-        files: The pictures.
-        imgsz: Side in pixels.
+        found: One entry per picture.
 
     Returns:
         The detections, and height and width of each picture in pixels, shape (I, 2).
     """
-    from detgraft.upstream.model.models import YOLO
-
-    model = YOLO(weights)
     parts: list[list[Array]] = [[np.zeros((0, 4))], [np.zeros(0)], [np.zeros(0, int)], [np.zeros(0, int)]]
     sizes = []
-    results: Iterator[Any] = model.predict(
-        list(files),
-        stream=True,
-        batch=1,
-        conf=LOWEST,
-        iou=OVERLAP,
-        max_det=300,
-        imgsz=imgsz,
-        device=device_name(),
-        verbose=False,
-        save=False,
-    )
-    for i, result in enumerate(results):
-        raw = result.boxes
-        values = (raw.xyxy.reshape(-1, 4), raw.conf.reshape(-1), raw.cls.reshape(-1))
-        arrays = [value.cpu().numpy().astype(np.float64) for value in values]
-        for part, array in zip(parts, [*arrays, np.full(len(raw), i)], strict=True):
+    for i, one in enumerate(found):
+        arrays = (one.boxes_D4, one.scores_D, one.classes_D, np.full(len(one.scores_D), i))
+        for part, array in zip(parts, arrays, strict=True):
             part.append(array)
-        sizes.append(result.orig_shape)
+        sizes.append(one.size)
     boxes, scores, classes, pictures = (np.concatenate(part) for part in parts)
-    found = Detections(boxes, scores, classes.astype(int), pictures.astype(int))
-    return found, np.array(sizes, dtype=np.int64).reshape(-1, 2)
+    detections = Detections(boxes, scores, classes.astype(int), pictures.astype(int))
+    return detections, np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
 
 def measure(
@@ -165,7 +130,3 @@ def _npy(values: Any) -> bytes:
     buffer = BytesIO()
     np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -41,10 +41,10 @@ def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] 
     Raises:
         StudyError: An arm does not build, or data or training arguments are wrong; lists all of them.
     """
-    from detgraft.upstream.model.models import argument_names
+    from detgraft.upstream.service.arms import training_arguments
 
     spec = folder.spec
-    check_train_keys(spec.located, argument_names()[1])
+    check_train_keys(spec.located, training_arguments())
     work = folder.path / "arms"
     work.mkdir(parents=True, exist_ok=True)
     todo = [arm for arm in spec.arms if not _is_current(folder, arm)]
@@ -129,23 +129,20 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
     import torch
 
     from detgraft.measure.price import measure
-    from detgraft.study.run.training import new_model
-    from detgraft.upstream.model.data import prepare_data
-    from detgraft.upstream.model.models import build, check_model_size
+    from detgraft.upstream.service.arms import built_arm, class_names, prepared_data
 
-    data = str(prepare_data(config.data, "detect", project))
-    classes = class_count(data)
+    data = prepared_data(config.data, project)
+    names = class_names(data)
     torch.manual_seed(0)
     config, found = _fetch_weights(config)
-    model = new_model(config)
-    check_model_size(model, int(config.train["imgsz"]))
-    built = build(config.model, nc=classes)
+    imgsz = int(config.train["imgsz"])
+    built = built_arm(config.model, names, imgsz, config.weights, config.transfer_min, config.plugins)
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     return {
         "data": data,
         "weights": found,
-        "classes": classes,
-        "cost": dataclasses.asdict(measure(built, int(config.train["imgsz"]), device)),
+        "classes": len(names),
+        "cost": dataclasses.asdict(measure(built, imgsz, device)),
         "hardware": hardware(),
         "versions": versions(),
     }
@@ -155,20 +152,11 @@ def _fetch_weights(config: CellConfig) -> tuple[CellConfig, dict[str, str] | Non
     """Bring the initial checkpoint onto this machine once, so that the runs themselves need no network."""
     if config.weights is None:
         return config, None
-    from detgraft.upstream.model.models import YOLO
+    from detgraft.upstream.service.arms import fetched
 
-    path = Path(str(YOLO(config.weights).ckpt_path)).resolve()
+    path = fetched(config.weights)
     found = {"path": str(path), "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
     return dataclasses.replace(config, weights=str(path)), found
-
-
-def class_count(data: str) -> int:
-    """Number of classes of a data YAML, given by path or by a name that Ultralytics knows."""
-    from detgraft.datasets.folder import load_data_yaml
-    from detgraft.upstream.model.data import DATASETS_FOLDER
-
-    path = Path(data) if Path(data).is_file() else DATASETS_FOLDER / data
-    return len(load_data_yaml(path, needed=())["names"])
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detgraft.measure.timing import median_ms
+from detgraft.measure.timing import forward_latency
 from detgraft.measure.watch import (
     LayerError,
     Pass,
@@ -57,7 +57,7 @@ def check(subject: Subject) -> CheckResult:
         notes.append(f"{figures['batch_norms_after']} batch norms stay, in {', '.join(names)}")
     if not problems:
         subject.say("speed before and after")
-        figures["ms_before"], figures["ms_after"] = (median_ms(m, pictures[:1]) for m in (model, fused))
+        figures["ms_before"], figures["ms_after"] = (forward_latency(m, pictures[:1]).median_ms for m in (model, fused))
         figures["times_faster"] = figures["ms_before"] / figures["ms_after"]
     return verdict(NAME, problems, figures, notes)
 

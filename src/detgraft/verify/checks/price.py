@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
 from detgraft.base.extras import has
 from detgraft.measure.cost import Summary, show
+from detgraft.measure.load import LOADED, OtherLoad
 from detgraft.measure.memory import peak_bytes
-from detgraft.measure.timing import median_ms, median_of
+from detgraft.measure.timing import forward_latency, latency_of
 from detgraft.upstream.service.batches import training_batch
 from detgraft.upstream.service.checkpoints import save_checkpoint
 from detgraft.upstream.service.descriptions import base_of, description_of
@@ -41,8 +43,15 @@ def check(subject: Subject) -> CheckResult:
         subject.say("memory of a training step")
         figures["training_memory_mb"] = _training_memory(subject) / 1e6
         figures["training_batch"] = TRAINING_BATCH
+        others = OtherLoad()
         figures["latency_ms"] = _latencies(subject)
+        figures["load"] = others.share()
     notes = []
+    if (figures["load"] or 0.0) > LOADED:
+        notes.append(
+            f"other processes used {figures['load']:.0%} of the processors while latency was measured; measure again "
+            "on a machine that has nothing else to do"
+        )
     if summary.gflops_thop is not None and abs(summary.gflops_thop - summary.gflops) > 0.02 * summary.gflops:
         notes.append(f"thop's figure ({summary.gflops_thop:.2f}) differs from the counted one ({summary.gflops:.2f})")
     base = base_of(subject.mapping)
@@ -81,7 +90,9 @@ def _latencies(subject: Subject) -> dict[str, float]:
     for name, model in (("eager", subject.copy().eval().to(device)), ("fused", fused_copy(subject.model).to(device))):
         for count in BATCHES:
             subject.say(f"latency, {name}, batch {count}")
-            found[f"{name} batch {count}"] = median_ms(model, subject.pictures(count, height, width).to(device))
+            found[f"{name} batch {count}"] = forward_latency(
+                model, subject.pictures(count, height, width).to(device)
+            ).median_ms
     if has("onnx") and has("onnxruntime") and height == width:
         subject.say("latency, ONNX Runtime")
         try:
@@ -100,7 +111,7 @@ def _onnx_latencies(subject: Subject) -> dict[str, float]:
         file, _ = export_file(checkpoint, "onnx", size, dynamic=False, batch=count)
         run = open_onnx(file)
         pictures = subject.pictures(count, size, size)
-        found[f"ONNX Runtime batch {count}"] = median_of(lambda run=run, pictures=pictures: run(pictures))  # type: ignore[misc]
+        found[f"ONNX Runtime batch {count}"] = latency_of(partial(run, pictures)).median_ms
     return found
 
 
@@ -111,8 +122,8 @@ def _difference(subject: Subject, base: str, summary: Summary, figures: dict[str
     with preserved_random():
         stock = build_seeded(description, 0, subject.channels)
         cost = show(stock, imgsz=subject.imgsz)
-        latency = median_ms(fused_copy(stock), subject.pictures(1, *subject.imgsz))
-        ours = median_ms(fused_copy(subject.model), subject.pictures(1, *subject.imgsz))
+        picture = subject.pictures(1, *subject.imgsz)
+        latency, ours = (forward_latency(fused_copy(m), picture).median_ms for m in (stock, subject.model))
     return {
         "params": summary.params - cost.params,
         "gflops": summary.gflops - cost.gflops,
