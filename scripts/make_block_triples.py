@@ -39,6 +39,11 @@ SOURCES = {
     "ZjjConan/SimAM": "ae98f43a34a051cc82f6e618853c690e1f4c92e6",
     "google/automl": "6a54c8741e7c3265d4547c4f35f47a0391122dc5",
     "open-mmlab/mmcv": "a8073c74bf83d62ec36a103f835faa4837fb6585",
+    "BangguWu/ECANet": "b332f6b3e6e2afe8a3287dc8ee8440a0fbec74c4",
+    "wandahangFY/MLCA": "afbeb47a0f140b7ac446405218ac5d993931db28",
+    "landskape-ai/triplet-attention": "2cf02fb91196408ac6352f7984a0336aa4f7677a",
+    "wofmanaf/SA-Net": "00a676085e2ad12f3e2053109ece4840de6a5ce1",
+    "NUST-Machine-Intelligence-Laboratory/PKINet": "c1e72da3f63a5279facced24d0e40320a5ceaddd",
 }
 Arrays = dict[str, np.ndarray]
 Maker = Callable[[Path], Arrays]
@@ -263,6 +268,75 @@ def deform_conv(root: Path) -> Arrays:
         return triple(module, torch.randn(2, 8, 7, 10))
 
 
+def eca(root: Path) -> Arrays:
+    official = load(root / "BangguWu/ECANet/models/eca_module.py", "official_eca")
+    return triple(official.eca_layer(24, 5), torch.randn(2, 24, 5, 7))
+
+
+def mlca(root: Path) -> Arrays:
+    official = load(root / "wandahangFY/MLCA/MLCA.py", "official_mlca")
+    return triple(official.MLCA(24), torch.randn(2, 24, 9, 12))
+
+
+def triplet_attention(no_spatial: bool) -> Maker:
+    def make(root: Path) -> Arrays:
+        file = root / "landskape-ai/triplet-attention/MODELS/triplet_attention.py"
+        official = load(file, "official_triplet")
+        return triple(official.TripletAttention(12, no_spatial=no_spatial), torch.randn(2, 12, 5, 7))
+
+    return make
+
+
+def shuffle_attention(root: Path) -> Arrays:
+    utils = module_with("utils", load_state_dict=None)
+    official = load(root / "wofmanaf/SA-Net/models/sa_resnet.py", "official_sa", {"utils": utils})
+    return triple(official.sa_layer(24, 3), torch.randn(2, 24, 5, 7))
+
+
+class _ConvModule(nn.Module):
+    """Stands for mmcv's unit of the same name, as far as CAA uses it."""
+
+    def __init__(
+        self, c1: int, c2: int, k: Any, s: int, p: Any, groups: int = 1, norm_cfg: Any = None, act_cfg: Any = None
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, k, s, p, groups=groups, bias=norm_cfg is None)
+        self.bn = nn.Identity() if norm_cfg is None else nn.BatchNorm2d(c2, norm_cfg["eps"])
+        self.act = nn.Identity() if act_cfg is None else nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act(self.bn(self.conv(x)))
+        return y
+
+
+def caa(root: Path) -> Arrays:
+    names = ("mmcv", "mmcv.cnn", "mmcv.cnn.bricks", "mmengine", "mmengine.model", "mmengine.model.weight_init")
+    stand_ins: dict[str, Any] = {
+        name: MagicMock()
+        for name in (*names, "mmengine.logging", "mmrotate", "mmrotate.models", "mmrotate.models.utils")
+    }
+    stand_ins["mmcv.cnn"].ConvModule = _ConvModule
+    stand_ins["mmengine.model"].BaseModule = type(
+        "BaseModule", (nn.Module,), {"__init__": lambda self, *_: nn.Module.__init__(self)}
+    )
+    registry = types.SimpleNamespace(register_module=lambda *_, **__: lambda cls: cls)
+    stand_ins["mmrotate.models.builder"] = module_with("mmrotate.models.builder", ROTATED_BACKBONES=registry)
+    file = root / "NUST-Machine-Intelligence-Laboratory/PKINet/mmrotate/models/backbones/pkinet.py"
+    official = load(file, "official_pkinet", stand_ins)
+
+    class Weighted(nn.Module):  # the official module returns the factor only
+        def __init__(self) -> None:
+            super().__init__()
+            norm = {"type": "BN", "momentum": 0.03, "eps": 1e-5}  # our norm's eps before a trainer sets its own
+            self.factor = official.CAA(12, 11, 11, norm)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = x * self.factor(x)
+            return y
+
+    return triple(Weighted(), torch.randn(2, 12, 9, 12))
+
+
 MAKERS: dict[str, Maker] = {
     "dysample": dysample("lp", False),
     "dysample_scope": dysample("lp", True),
@@ -284,6 +358,12 @@ MAKERS: dict[str, Maker] = {
     "simam": simam,
     "weighted_concat": weighted_concat,
     "deform_conv": deform_conv,
+    "eca": eca,
+    "mlca": mlca,
+    "triplet_attention": triplet_attention(False),
+    "triplet_attention_no_spatial": triplet_attention(True),
+    "shuffle_attention": shuffle_attention,
+    "caa": caa,
 }
 
 

@@ -4,7 +4,9 @@ The numbers in ``tests/golden/blocks`` were computed by the official code (see `
 tiny-smart/dysample 81a1de5, YOLOonMe/EMA-attention-module afc37ec, Jongchan/attention-module 459efad (CBAM),
 houqb/CoordAttention 7619bea, LabSAINT/SPD-Conv c09f792, AlanLi1997/slim-neck-by-gsconv 8357ef6,
 JierunChen/FasterNet e8fba44, OSVAI/ODConv 0901cc1, StevenLauHKHK/Large-Separable-Kernel-Attention bb2a8d2,
-ZjjConan/SimAM ae98f43, google/automl 6a54c87 (BiFPN), open-mmlab/mmcv a8073c7 (DCNv2).
+ZjjConan/SimAM ae98f43, google/automl 6a54c87 (BiFPN), open-mmlab/mmcv a8073c7 (DCNv2), BangguWu/ECANet b332f6b,
+wandahangFY/MLCA afbeb47, landskape-ai/triplet-attention 2cf02fb, wofmanaf/SA-Net 00a6760,
+NUST-Machine-Intelligence-Laboratory/PKINet c1e72da (CAA).
 """
 
 from __future__ import annotations
@@ -24,17 +26,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detgraft.blocks.bifpn import WeightedConcat
+from detgraft.blocks.caa import CAA
 from detgraft.blocks.cbam import CBAM
 from detgraft.blocks.coord_attention import CoordAtt
 from detgraft.blocks.deform_conv import DeformConv, DeformConvBNAct
 from detgraft.blocks.dysample import DySample
+from detgraft.blocks.eca import ECA, MLCA, kernel_for
 from detgraft.blocks.ema import EMA
 from detgraft.blocks.faster_block import C3k2_Faster, FasterBlock, PConv
 from detgraft.blocks.gsconv import GSConv
 from detgraft.blocks.lska import LSKA, LSKAAttention
 from detgraft.blocks.odconv import ODConv, ODConvBNAct
+from detgraft.blocks.se import SE
+from detgraft.blocks.shuffle_attention import ShuffleAttention
 from detgraft.blocks.simam import SimAM
 from detgraft.blocks.spd_conv import SPDConv
+from detgraft.blocks.triplet_attention import TripletAttention
 from detgraft.errors import ArgumentError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "blocks"
@@ -60,6 +67,12 @@ CASES: dict[str, Case] = {
     "cbam": Case(lambda: CBAM(16, 7, 4)),
     "coord_attention": Case(lambda: CoordAtt(16)),
     "simam": Case(lambda: SimAM(16)),
+    "se": Case(lambda: SE(16, 4)),
+    "eca": Case(lambda: ECA(16)),
+    "mlca": Case(lambda: MLCA(16)),
+    "triplet_attention": Case(lambda: TripletAttention(16)),
+    "shuffle_attention": Case(lambda: ShuffleAttention(16, 4)),
+    "caa": Case(lambda: CAA(16)),
     "lska": Case(lambda: LSKA(16, 11)),
     "lska_attention": Case(lambda: LSKAAttention(16, 23)),
     "spd_conv": Case(lambda: SPDConv(16, 24, 3, 2), c2=24, stride=2),
@@ -129,6 +142,11 @@ class Golden:
 
 _OD = {"attention.fc.": "attention.squeeze.conv.", "attention.bn.": "attention.squeeze.bn."}
 _CA = {"conv1.": "squeeze.conv.", "bn1.": "squeeze.bn."}
+_TRIPLET = {
+    "ChannelGateH.spatial.": "rows.",
+    "ChannelGateW.spatial.": "columns.",
+    "SpatialGate.spatial.": "pixels.",
+}
 _CBAM = {"ChannelGate.mlp.1.": "channel.0.", "ChannelGate.mlp.3.": "channel.2.", "SpatialGate.spatial.": "spatial."}
 _FASTER = {
     "mlp.0.": "expand.conv.",
@@ -166,6 +184,12 @@ GOLDENS: dict[str, Golden] = {
     ),
     "deform_conv": Golden(lambda: DeformConv(8, 12, 3, 2, deform_groups=2)),
     "faster_block": Golden(lambda: FasterBlock(16), _FASTER),
+    "eca": Golden(lambda: ECA(24, 5)),
+    "mlca": Golden(lambda: MLCA(24)),
+    "triplet_attention": Golden(lambda: TripletAttention(12), _TRIPLET),
+    "triplet_attention_no_spatial": Golden(lambda: TripletAttention(12, spatial=False), _TRIPLET),
+    "shuffle_attention": Golden(lambda: ShuffleAttention(24, 3)),
+    "caa": Golden(lambda: CAA(12), {"factor.h_conv.conv.": "h_conv.", "factor.v_conv.conv.": "v_conv.", "factor.": ""}),
     "weighted_concat": Golden(lambda: WeightedConcat([8, 8, 8]), {"WSM": "weight"}),
 }
 
@@ -199,6 +223,33 @@ def test_equals_the_official_code(name: str) -> None:
         else:
             found = module(x)
     assert_close(found, expected)
+
+
+def test_se_equals_timms() -> None:
+    from timm.layers import SqueezeExcite
+
+    ours, theirs = SE(32, 4).eval(), SqueezeExcite(32, rd_channels=8).eval()
+    theirs.load_state_dict(
+        {k.replace("squeeze", "fc1").replace("excite", "fc2"): v for k, v in ours.state_dict().items()}
+    )
+    x = torch.randn(2, 32, 5, 7)
+    assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(64, 3), (128, 5), (256, 5), (512, 5), (1024, 5)])
+def test_ecas_kernel_follows_from_the_channels(channels: int, kernel: int) -> None:
+    """The paper's formula with gamma 2 and b 1: the values that its official ResNet settings are made of."""
+    assert kernel_for(channels) == kernel
+    assert ECA(channels).conv.kernel_size == (kernel,)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (9, 12), (3, 4), (20, 7)])
+def test_mlca_pools_as_adaptive_pooling_does(size: tuple[int, int]) -> None:
+    from detgraft.blocks.eca import _means
+
+    x = torch.randn(2, 3, *size)
+    rows, columns = _means(5, size[0], x), _means(5, size[1], x)
+    assert_close(rows.t() @ x @ columns, F.adaptive_avg_pool2d(x, 5))
 
 
 # ---- the contract every block keeps ---------------------------------------------------------------------------------
