@@ -46,9 +46,10 @@ class TripletAttention(nn.Module):
         over_rows_B1CW = self.rows(_extremes(x_BCHW, 2)).sigmoid()
         over_columns_B1HC = self.columns(_extremes(x_BCHW, 3).transpose(2, 3)).sigmoid()
         total = over_rows_B1CW.transpose(1, 2) + over_columns_B1HC.permute(0, 3, 2, 1)
-        if self.pixels is None:
-            return x_BCHW * (total / 2)
-        y: Tensor = x_BCHW * ((total + self.pixels(_extremes(x_BCHW, 1)).sigmoid()) / 3)
+        gates = 2
+        if self.pixels is not None:
+            total, gates = total + self.pixels(_extremes(x_BCHW, 1)).sigmoid(), 3
+        y: Tensor = x_BCHW * (total / gates)
         return y
 
     def fuse(self) -> TripletAttention:
