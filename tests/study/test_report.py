@@ -173,6 +173,27 @@ def test_the_control_is_judged_at_the_studys_alpha(tmp_path: Path) -> None:
 
 
 @pytest.mark.trust
+def test_a_verdict_that_rests_on_these_pictures_says_so(tmp_path: Path) -> None:
+    study = finished_study(tmp_path, pictures=False)
+    random = np.random.default_rng(0)
+    pictures = random.normal(0, 0.05, 60)
+    for cell in study.cells():
+        np.save(cell.folder / "bootstrap_test.npy", pictures if cell.arm.name == "carafe" else np.zeros(60))
+    written = write_report(study, tmp_path / "report")
+    carafe, other, _ = written.analysis.judged
+    assert carafe.comparison.verdict is Verdict.HELPS
+    assert carafe.joint_low < 0 < carafe.comparison.low
+    assert other.joint_low == pytest.approx(other.comparison.low)
+    assert other.only_here == ""
+    machine = json.loads(written.json.read_text())["verdicts"][0]
+    assert machine["joint_low"] == carafe.joint_low
+    for text in (written.html.read_text(encoding="utf-8"), written.markdown.read_text(encoding="utf-8")):
+        assert "This holds for these test pictures only" in text
+        assert "carafe (on these pictures only) helps" in text
+        assert f"{points(carafe.joint_low)} to {points(carafe.joint_high)}" in text
+
+
+@pytest.mark.trust
 def test_a_study_that_learned_nothing_says_so(tmp_path: Path) -> None:
     study = StudyFolder(make_spec(tmp_path, SMALL_STUDY))
     study.open()

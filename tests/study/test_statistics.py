@@ -14,10 +14,12 @@ import pytest
 from scipy import stats
 
 from detgraft.errors import ArgumentError
+from detgraft.study.judge.joint import bootstrap_interval, joint_interval, only_for_these_pictures
+from detgraft.study.judge.scatter import scatter_of
 from detgraft.study.judge.statistics import (
     Verdict,
     _power,
-    bootstrap_interval,
+    cautious_t,
     compare,
     decide,
     detectable,
@@ -138,7 +140,7 @@ def test_differences_that_never_vary_tell_nothing() -> None:
 def test_an_arm_that_learned_nothing_is_named() -> None:
     zero = dict.fromkeys(range(3), 0.0)
     assert compare(zero, {"v": zero}, figure="AP50")[0].reason == "AP50 is 0 everywhere: nothing was learned."
-    found = compare(runs([0.5, 0.6, 0.7]), {"v": zero})[0]
+    found = compare(runs([0.5, 0.501, 0.499]), {"v": zero})[0]
     assert found.verdict is Verdict.HURTS
     assert found.reason.endswith(" AP of v is 0 in every run: it learned nothing.")
 
@@ -204,6 +206,87 @@ def test_the_simulation_notices_a_broken_rule(simulation: ModuleType, monkeypatc
     monkeypatch.setattr(simulation, "holm", lambda p: p)
     row = simulation.simulate("normal", simulation.normal, 0.0, 6, 5, np.random.default_rng(0))
     assert any("false verdict" in text for text in simulation.failures([row]))
+
+
+@pytest.mark.trust
+def test_a_variant_that_scatters_far_more_than_the_base_needs_more_than_a_t_test() -> None:
+    base = [0.500, 0.502, 0.499, 0.501, 0.498, 0.500]
+    variant = [0.452, 0.458, 0.449, 0.497, 0.455, 0.461]
+    found = compare(runs(base), {"v": runs(variant)})[0]
+    assert found.p < 0.005
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.p_holm == pytest.approx(found.p * found.raised)
+    assert "the variant scatters 13 times as much and the differences are skewed" in found.reason
+    alike = compare(
+        runs(base), {"v": runs([v - 0.038 + e for v, e in zip(base, [1e-3, 0, -1e-3, 0, 0, 0], strict=True)])}
+    )
+    assert alike[0].verdict is Verdict.HURTS
+    assert "Mind" not in alike[0].reason
+
+
+@pytest.mark.trust
+def test_lopsided_scatter_gives_no_more_false_verdicts_than_promised(simulation: ModuleType) -> None:
+    rows = [row for row in simulation.run_all() if row.noise == simulation.HELD and row.variants == 1]
+    assert [row.seeds for row in rows] == [3, 4, 5, 6, 8, 10]
+    assert min(row.false_plain for row in rows) > 0.12
+    assert max(row.false_family for row in rows) <= 0.06
+
+
+def test_scatter_is_measured() -> None:
+    base, variant = np.array([0.0, 1, 2, 3]), np.array([0.0, 2, 4, 30])
+    found = scatter_of(np.stack([base, base]), np.stack([variant, base]))
+    assert found.ratio == pytest.approx([variant.std() / base.std(), 1.0])
+    assert found.skew[0] == pytest.approx(stats.skew(variant - base))
+    assert found.raised[0] > 0 == found.raised[1]
+    assert found.unlike.tolist() == [True, False]
+    still = scatter_of(base, np.full(4, 5.0))
+    assert still.unlike
+    assert still.raised == pytest.approx(3.5)
+    assert scatter_of(base[:2], variant[:2]).raised == 0
+
+
+def test_power_and_seeds_are_those_of_the_test_that_decides() -> None:
+    random = np.random.default_rng(0)
+    effect = detectable(1.0, 8, cautious=True)
+    base = random.normal(0, math.sqrt(0.5), (20_000, 8))
+    variant = random.normal(effect, math.sqrt(0.5), (20_000, 8))
+    test, _ = cautious_t(base, variant)
+    assert (test.p <= 0.05).mean() == pytest.approx(0.8, abs=0.015)
+    assert effect > detectable(1.0, 8)
+    needed = seeds_needed(1.0, 0.5, cautious=True)
+    assert needed is not None
+    assert detectable(1.0, needed, cautious=True) <= 0.5 < detectable(1.0, needed - 1, cautious=True)
+
+
+@pytest.mark.trust
+def test_the_interval_over_seeds_and_pictures_adds_the_pictures() -> None:
+    random = np.random.default_rng(0)
+    difference = np.array([0.010, 0.012, 0.011, 0.013])
+    shared = random.normal(0, 0.02, 4000)
+    base = random.normal(0, 0.003, (4, 4000))
+    low, high = joint_interval(difference, base, base + shared, 50)
+    expected = math.sqrt(difference.var(ddof=1) / 4 + shared.var(ddof=1) * 50 / 49)
+    assert (high - low) / 2 / expected == pytest.approx(float(stats.t.ppf(0.975, 49)), rel=0.01)
+    assert (low + high) / 2 == pytest.approx(difference.mean())
+    # What each seed and picture make only together is in the scatter over seeds already and is not added again.
+    own = random.normal(0, 0.02, (4, 4000))
+    plain = paired_t(difference)
+    assert joint_interval(difference, base, base + own, 50)[0] == pytest.approx(plain.low, abs=2e-4)
+    assert np.isnan(joint_interval(difference[:1], base[:1], base[:1], 50)).all()
+    assert np.isnan(joint_interval(difference, base[:, :0], base[:, :0], 50)).all()
+
+
+@pytest.mark.trust
+def test_what_holds_for_these_pictures_only_is_said() -> None:
+    said = only_for_these_pictures((0.001, 0.02), (-0.004, 0.025))
+    assert said.startswith(
+        "This holds for these test pictures only: over seeds and pictures together the 95 % interval is"
+    )
+    assert "-0.40 to +2.50 points" in said
+    assert only_for_these_pictures((0.001, 0.02), (0.0005, 0.021)) == ""
+    assert only_for_these_pictures((-0.001, 0.02), (-0.004, 0.025)) == ""
+    assert only_for_these_pictures((0.001, 0.02), (math.nan, math.nan)) == ""
+    assert only_for_these_pictures((math.nan, math.nan), (-1.0, 1.0)) == ""
 
 
 def test_decide_prefers_a_found_difference_over_sameness() -> None:

@@ -16,8 +16,9 @@ from detgraft.measure.price import Cost
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.terms import asks_for_weights
 from detgraft.study.judge.evidence import Evidence, Run, State
+from detgraft.study.judge.joint import bootstrap_interval, joint_interval, only_for_these_pictures
 from detgraft.study.judge.result import Result
-from detgraft.study.judge.statistics import Comparison, bootstrap_interval, compare, paired_t, points
+from detgraft.study.judge.statistics import Comparison, compare, paired_t, points
 
 FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 ULTRALYTICS = {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"}
@@ -84,6 +85,9 @@ class Judged:
         comparison: Against the base, by seeds.
         pictures_low: Lower end of the 95 % interval of the difference under resampled pictures.
         pictures_high: Upper end of it.
+        joint_low: Lower end of the 95 % interval of the difference over seeds and pictures together.
+        joint_high: Upper end of it.
+        only_here: Sentence that the difference holds for these pictures only; empty where it does not apply.
         scale: Sentence that sets it beside the larger stock scale; empty without that control.
         per_class: Difference by class name with its interval.
     """
@@ -91,6 +95,9 @@ class Judged:
     comparison: Comparison
     pictures_low: float
     pictures_high: float
+    joint_low: float
+    joint_high: float
+    only_here: str
     scale: str
     per_class: Mapping[str, Interval]
 
@@ -269,7 +276,14 @@ def _judge(
         for name in (base, found.variant)
     }
     complete = all(array is not None for arrays in draws.values() for array in arrays)
-    low, high = bootstrap_interval(draws[base], draws[found.variant]) if complete else (math.nan, math.nan)
+    low = high = joint_low = joint_high = math.nan
+    if complete:
+        low, high = bootstrap_interval(draws[base], draws[found.variant])
+        differences = [values[found.variant][seed] - values[base][seed] for seed in seeds]
+        pictures = by_arm[base][seeds[0]].metrics[split].images
+        ends = joint_interval(differences, draws[base], draws[found.variant], pictures)
+        joint_low, joint_high = float(ends[0]), float(ends[1])
+    only_here = only_for_these_pictures((found.low, found.high), (joint_low, joint_high))
     classes = by_arm[base][seeds[0]].metrics[split].per_class
     per_class = {}
     for name in classes:
@@ -281,7 +295,7 @@ def _judge(
     if control is not None and set(values[control]) & set(values[found.variant]):
         beside = against(values[found.variant], {control: values[control]})[0]
         scale = against_scale(beside, arms[found.variant].cost, arms[control].cost)
-    return Judged(found, low, high, scale, per_class)
+    return Judged(found, low, high, joint_low, joint_high, only_here, scale, per_class)
 
 
 def against_scale(scale: Comparison, variant: Cost, control: Cost) -> str:

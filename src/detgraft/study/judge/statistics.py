@@ -7,9 +7,11 @@ error rates ``benchmarks/study_simulation.py`` measures.
 
 How a verdict is reached, for the differences "variant minus base" of the runs that share a seed:
 
-1. *helps* / *hurts*: the paired t test, Holm-adjusted over the variants of the study, falls to ``alpha`` or below.
+1. *helps* / *hurts*: the paired t test, raised where the arms scatter unlike each other (``scatter.py``) and
+   Holm-adjusted over the variants of the study, falls to ``alpha`` or below.
    Over all variants together, at most ``alpha`` of studies in which nothing differs get such a verdict.
-2. *no measurable difference*: not (1), and the whole 95 % interval of the mean difference lies within +- ``margin``.
+2. *no measurable difference*: not (1), and the whole 95 % interval of the mean difference lies within +- ``margin``;
+   it is widened like the p value where unlike scatter was measured.
    A p value over ``alpha`` never shows equality; an interval that excludes every difference worth having does
    (interval inclusion, stricter than two one-sided tests at the same level).
 3. *cannot tell (too few seeds)*: everything else. The interval still holds differences that would matter.
@@ -34,6 +36,7 @@ from scipy import optimize, stats
 
 from detgraft.errors import ArgumentError
 from detgraft.study.design.terms import ALPHA, MARGIN
+from detgraft.study.judge.scatter import LOPSIDED, UNLIKE, Scatter, raised_by_chance, scatter_of
 
 Array = NDArray[np.float64]
 
@@ -86,7 +89,10 @@ class Comparison:
         high: Upper end of it.
         sd: Standard deviation of the paired differences.
         p: Two-sided p value of the paired t test.
-        p_holm: The same, Holm-adjusted over the variants of the study.
+        p_holm: The same, raised for unlike scatter and Holm-adjusted over the variants of the study; this one decides.
+        scatter_ratio: Standard deviation of the variant over that of the base.
+        skew: Skewness of the differences.
+        raised: Factor by which the p value was raised because of these two; 1 where nothing speaks against the t test.
         flip_p: Two-sided p value of the sign-flip test.
         flip_holm: The same, Holm-adjusted.
         flip_floor: The smallest value that ``flip_holm`` can take for the leading variant: 2 * variants / 2^pairs.
@@ -104,6 +110,9 @@ class Comparison:
     sd: float
     p: float
     p_holm: float
+    scatter_ratio: float
+    skew: float
+    raised: float
     flip_p: float
     flip_holm: float
     flip_floor: float
@@ -113,12 +122,12 @@ class Comparison:
     reason: str
 
 
-def paired_t(differences_N: Any, alpha: float = ALPHA) -> PairedT:
+def paired_t(differences_N: Any, alpha: float | Array = ALPHA) -> PairedT:
     """Paired t test along the last axis.
 
     Args:
         differences_N: Differences, shape (..., N).
-        alpha: One minus the confidence of the interval.
+        alpha: One minus the confidence of the interval, one number or one for each vector.
     """
     d_N = np.asarray(differences_N, dtype=np.float64)
     n = d_N.shape[-1]
@@ -190,21 +199,26 @@ def sign_flip_floor(variants: int, pairs: int) -> float:
     return min(1.0, 2.0 * variants / 2.0**pairs)
 
 
-def _power(effect: float, pairs: int, alpha: float) -> float:
+def _power(effect: float, pairs: int, alpha: float, cautious: bool = False) -> float:
     """Power of the two-sided paired t test against a difference of ``effect`` standard deviations.
+
+    With ``cautious`` that of the test which decides, for arms of equal normal scatter: they raise their p values, too.
 
     The tails of the noncentral t, as the mean over the chi-square spread of the estimated standard deviation of the
     normal tails given it. (scipy's own noncentral t returns NaN in far tails.)
     """
     df, shift = pairs - 1, effect * math.sqrt(pairs)
-    critical = float(stats.t.ppf(1 - alpha / 2, df))
+    raised_L = raised_by_chance(pairs) if cautious else np.zeros(1)
+    critical_L1 = stats.t.ppf(1 - alpha * np.exp(-raised_L) / 2, df)[:, None]
     spread = np.sqrt(stats.chi2.ppf(_QUANTILES, df) / df)
-    tails = stats.norm.sf(critical * spread - shift) + stats.norm.cdf(-critical * spread - shift)
-    return float(_WEIGHTS @ tails)
+    tails = stats.norm.sf(critical_L1 * spread - shift) + stats.norm.cdf(-critical_L1 * spread - shift)
+    return float((tails @ _WEIGHTS).mean())
 
 
-def detectable(sd: float, pairs: int, variants: int = 1, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Smallest true mean difference that this many pairs find with the given power.
+def detectable(
+    sd: float, pairs: int, variants: int = 1, alpha: float = ALPHA, power: float = POWER, cautious: bool = False
+) -> float:
+    """Smallest true mean difference that this many pairs find with the given power, for normal scatter.
 
     Args:
         sd: Standard deviation of the paired differences, in the metric's unit.
@@ -212,6 +226,7 @@ def detectable(sd: float, pairs: int, variants: int = 1, alpha: float = ALPHA, p
         variants: Number of variants; the test is taken at ``alpha / variants``, Holm's first step.
         alpha: Family-wise error rate.
         power: Wanted probability of finding it.
+        cautious: Count with the test that decides, which raises its p value for unlike scatter, not with the plain one.
 
     Returns:
         The difference in the metric's unit; infinity with fewer than two pairs.
@@ -220,13 +235,15 @@ def detectable(sd: float, pairs: int, variants: int = 1, alpha: float = ALPHA, p
         return math.inf
     level = alpha / variants
     high = 1.0
-    while _power(high, pairs, level) < power:
+    while _power(high, pairs, level, cautious) < power:
         high *= 2
-    effect = float(optimize.brentq(lambda effect: _power(effect, pairs, level) - power, 0.0, high, xtol=1e-6))
+    effect = float(optimize.brentq(lambda e: _power(e, pairs, level, cautious) - power, 0.0, high, xtol=1e-6))
     return sd * effect
 
 
-def seeds_needed(sd: float, difference: float, variants: int = 1, alpha: float = ALPHA) -> int | None:
+def seeds_needed(
+    sd: float, difference: float, variants: int = 1, alpha: float = ALPHA, cautious: bool = False
+) -> int | None:
     """Number of seeds with which ``difference`` is found with 80 % power, or None when over 1000.
 
     Args:
@@ -234,6 +251,7 @@ def seeds_needed(sd: float, difference: float, variants: int = 1, alpha: float =
         difference: True difference that should be found, in the metric's unit.
         variants: Number of variants.
         alpha: Family-wise error rate.
+        cautious: As in :func:`detectable`.
     """
     if not math.isfinite(sd) or difference <= 0:
         return None
@@ -241,23 +259,43 @@ def seeds_needed(sd: float, difference: float, variants: int = 1, alpha: float =
     effect = difference / sd if sd > 0 else math.inf
     if math.isinf(effect):
         return low
-    if _power(effect, high, alpha / variants) < POWER:
+    if _power(effect, high, alpha / variants, cautious) < POWER:
         return None
     while low < high:
         middle = (low + high) // 2
-        if _power(effect, middle, alpha / variants) >= POWER:
+        if _power(effect, middle, alpha / variants, cautious) >= POWER:
             high = middle
         else:
             low = middle + 1
     return low
 
 
+def cautious_t(base_N: Any, variant_N: Any, alpha: float = ALPHA) -> tuple[PairedT, Scatter]:
+    """The paired t test with the p value raised for arms that may scatter unlike each other.
+
+    The interval is widened to the same level where unlike scatter was measured; otherwise it is the plain one.
+
+    Args:
+        base_N: Figures of the base, shape (..., N).
+        variant_N: Figures of the variant with the same seeds, shape (..., N).
+        alpha: One minus the confidence of the interval where nothing is raised.
+
+    Returns:
+        The test that decides, and what was measured of the scatter.
+    """
+    scatter = scatter_of(base_N, variant_N)
+    level = alpha * np.exp(-np.where(scatter.unlike, scatter.raised, 0.0))
+    test = paired_t(np.asarray(variant_N, np.float64) - np.asarray(base_N, np.float64), level)
+    raised = np.minimum(test.p * np.exp(scatter.raised), 1.0)
+    return dataclasses.replace(test, p=raised), scatter
+
+
 def decide(test: PairedT, p_holm: Array, margin: float = MARGIN, alpha: float = ALPHA) -> NDArray[np.object_]:
     """Verdicts for a stack of tests by the rule on top of this file.
 
     Args:
-        test: Paired t tests, fields of shape (...).
-        p_holm: Holm-adjusted p values, shape (...).
+        test: Tests of :func:`cautious_t`, fields of shape (...).
+        p_holm: Its p values, Holm-adjusted p values, shape (...).
         margin: Differences up to this size count as none.
         alpha: Family-wise error rate.
     """
@@ -296,16 +334,22 @@ def compare(
     if not variants:
         return []
     pairs = {name: [seed for seed in sorted(base) if seed in runs] for name, runs in variants.items()}
-    differences = {name: np.array([variants[name][s] - base[s] for s in pairs[name]]) for name in variants}
+    runs = {
+        name: (np.array([base[s] for s in pairs[name]]), np.array([own[s] for s in pairs[name]]))
+        for name, own in variants.items()
+    }
     # A variant without a single pair stays in the family: dropping it would adjust for fewer looks than were planned.
-    tests = {name: paired_t(d if d.size else np.full(1, np.nan)) for name, d in differences.items()}
-    flips = {name: sign_flip(d) for name, d in differences.items()}
-    p_holm = dict(zip(variants, holm([float(tests[name].p) for name in variants]), strict=True))
+    nothing = (np.zeros(1), np.full(1, np.nan))
+    decisive = {name: cautious_t(*(runs[name] if pairs[name] else nothing)) for name in variants}
+    flips = {name: sign_flip(after - before) for name, (before, after) in runs.items()}
+    p_holm = dict(zip(variants, holm([float(decisive[name][0].p) for name in variants]), strict=True))
     flip_holm = dict(zip(variants, holm([flips[name] for name in variants]), strict=True))
     result = []
-    for name, test in tests.items():
-        count, sd = differences[name].size, float(test.sd)
-        verdict = decide(test, np.asarray(p_holm[name]), margin, alpha).item()
+    for name, (cautious, scatter) in decisive.items():
+        before, after = runs[name]
+        count, sd = len(pairs[name]), float(cautious.sd)
+        test = paired_t(after - before) if count else cautious
+        verdict = decide(cautious, np.asarray(p_holm[name]), margin, alpha).item()
         partial = Comparison(
             variant=name,
             pairs=count,
@@ -315,19 +359,18 @@ def compare(
             sd=sd,
             p=float(test.p),
             p_holm=float(p_holm[name]),
+            scatter_ratio=float(scatter.ratio),
+            skew=float(scatter.skew),
+            raised=math.exp(float(scatter.raised)),
             flip_p=flips[name],
             flip_holm=float(flip_holm[name]),
             flip_floor=sign_flip_floor(len(variants), count),
-            detectable=detectable(sd, count, len(variants), alpha),
-            seeds_needed=seeds_needed(sd, margin, len(variants), alpha) if count > 1 else None,
+            detectable=detectable(sd, count, len(variants), alpha, cautious=True),
+            seeds_needed=seeds_needed(sd, margin, len(variants), alpha, cautious=True) if count > 1 else None,
             verdict=verdict,
             reason="",
         )
-        zero = [
-            arm
-            for arm, runs in (("the base", base), (name, variants[name]))
-            if count and not any(runs[seed] for seed in pairs[name])
-        ]
+        zero = [arm for arm, values in (("the base", before), (name, after)) if count and not values.any()]
         result.append(_with_reason(partial, margin, alpha, _nothing_learned(zero, figure)))
     return result
 
@@ -342,6 +385,25 @@ def _nothing_learned(zero: Sequence[str], figure: str) -> str:
     if len(zero) == 2:
         return f"{figure} is 0 everywhere: nothing was learned."
     return "".join(f" {figure} of {arm} is 0 in every run: it learned nothing." for arm in zero)
+
+
+def _scatter_warning(found: Comparison) -> str:
+    """A sentence on arms that scatter unlike each other, or lopsided; an empty text when neither was measured."""
+    wide = max(found.scatter_ratio, 1 / found.scatter_ratio) if found.scatter_ratio > 0 else math.inf
+    seen = []
+    if found.pairs < 3 or found.raised <= 1:
+        return ""
+    if wide >= UNLIKE:
+        side = "variant" if found.scatter_ratio > 1 else "base"
+        seen.append(f"the {side} scatters {wide:.2g} times as much" if math.isfinite(wide) else "one arm does not vary")
+    if abs(found.skew) * math.sqrt(found.pairs / 6) >= LOPSIDED:
+        seen.append(f"the differences are skewed ({found.skew:+.1f})")
+    if not seen:
+        return ""
+    return (
+        f" Mind that {' and '.join(seen)}: the t test is wrong too often then, so its p value was raised"
+        f" {found.raised:.2g} times."
+    )
 
 
 def _with_reason(found: Comparison, margin: float, alpha: float, nothing_learned: str) -> Comparison:
@@ -361,35 +423,19 @@ def _with_reason(found: Comparison, margin: float, alpha: float, nothing_learned
         if abs(found.difference) < margin:
             reason += f"; real but smaller than the {points(margin, False)} points that this study calls a difference"
         reason += "."
+        reason += _scatter_warning(found)
     elif found.verdict is Verdict.SAME:
         reason = f"{of}, and the whole {interval} lies within ±{points(margin, False)} points."
+        reason += _scatter_warning(found)
     else:
         more = f"about {found.seeds_needed} seeds" if found.seeds_needed else "over 1000 seeds"
         reason = (
             f"{of} ({interval}); this study finds only differences from {points(found.detectable, False)} points up"
             f" (80 % power), and {more} would be needed for {points(margin, False)}."
         )
+        if found.p_holm / found.raised <= alpha or (-margin <= found.low and found.high <= margin):
+            reason += _scatter_warning(found) or (
+                f" With {found.pairs} seeds unlike scatter cannot be excluded, so the p value was raised"
+                f" {found.raised:.2g} times; more seeds settle it."
+            )
     return dataclasses.replace(found, reason=reason + nothing_learned)
-
-
-def bootstrap_interval(base_NB: Any, variant_NB: Any, alpha: float = ALPHA) -> tuple[float, float]:
-    """Percentile interval of the mean difference under resampled pictures, the trained models held fixed.
-
-    Draw b must hold the same resampled pictures in every run of both arms, which pairs the comparison by picture.
-
-    Args:
-        base_NB: Metric of each base run under each draw, shape (N, B).
-        variant_NB: The same for the variant, in the same order of seeds.
-        alpha: One minus the confidence.
-
-    Returns:
-        Lower and upper end; NaN twice when there are no draws.
-    """
-    base, variant = np.asarray(base_NB, dtype=np.float64), np.asarray(variant_NB, dtype=np.float64)
-    if base.shape != variant.shape:
-        raise ArgumentError(f"bootstrap: the draws of the two arms differ in shape, {base.shape} and {variant.shape}.")
-    if base.size == 0:
-        return math.nan, math.nan
-    mean_B = (variant - base).mean(axis=0)
-    low, high = np.quantile(mean_B, [alpha / 2, 1 - alpha / 2])
-    return float(low), float(high)

@@ -185,7 +185,8 @@ def headline(found: Analysis) -> str:
         return f"{found.primary} is 0 everywhere: nothing was learned."
     groups: dict[Verdict, list[str]] = {}
     for item in found.judged:
-        groups.setdefault(item.comparison.verdict, []).append(item.comparison.variant)
+        here = " (on these pictures only)" if item.only_here else ""
+        groups.setdefault(item.comparison.verdict, []).append(item.comparison.variant + here)
     phrases = {
         Verdict.HELPS: "{} helps",
         Verdict.HURTS: "{} hurts",
@@ -275,6 +276,9 @@ def verdicts_json(found: Analysis) -> dict[str, Any]:
                 "verdict": item.comparison.verdict.value,
                 "pictures_low": item.pictures_low,
                 "pictures_high": item.pictures_high,
+                "joint_low": item.joint_low,
+                "joint_high": item.joint_high,
+                "only_here": item.only_here,
                 "scale": item.scale,
                 "per_class": {name: dataclasses.asdict(value) for name, value in item.per_class.items()},
             }
