@@ -242,7 +242,11 @@ def table(rows: list[Row]) -> str:
 
 
 def pictures_table(rows: list[PictureRow]) -> str:
-    head = "| scatter over pictures (sd) | pictures | seeds | over seeds | over seeds and pictures |\n|---|---|---|---|---|\n"
+    head = (
+        "| scatter over pictures (sd) | pictures | seeds | over seeds | over seeds and pictures |\n"
+        + 5 * "|---"
+        + "|\n"
+    )
     lines = [f"| {r.pictures_sd:g} | {r.pictures} | {r.seeds} | {r.over_seeds:.2%} | {r.over_both:.2%} |" for r in rows]
     return head + "\n".join(lines) + "\n"
 
@@ -282,8 +286,8 @@ assumption on purpose, in all arms alike; the last ones in the variants only.
 What the factor costs: with 10 seeds next to nothing at 3 sd, with 8 a little, with 6 and fewer much. There is no way
 around it: with 3 to 5 seeds nothing in the figures tells a long tail that was not drawn from none, and the best rule
 that any use of the t value, the skewness and the ratio of scatters allows would find hardly more. Plan 8 to 10 seeds.
-What it does not hold: with several variants that all have such a tail up to {held:.0%} of studies contain a false verdict
-({was:.0%} with the plain t test).
+What it does not hold: with several variants that all have such a tail up to {held:.0%} of studies contain a false
+verdict ({was:.0%} with the plain t test).
 
 ## Other pictures
 

@@ -66,7 +66,7 @@ def joint_interval(
     base, variant = _draws(base_NB, variant_NB)
     n, mean = d_N.shape[-1], d_N.mean(axis=-1)
     d_NB = variant - base
-    d_NB = d_NB[..., np.isfinite(d_NB).reshape(-1, d_NB.shape[-1]).all(axis=0)]  # a draw without any labelled box
+    d_NB = d_NB[..., np.isfinite(d_NB).all(axis=tuple(range(d_NB.ndim - 1)))]  # a draw without any labelled box
     draws = d_NB.shape[-1]
     if n < 2 or pictures < 2 or draws < 2:
         return np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
