@@ -7,7 +7,6 @@ It imports neither torch nor Ultralytics by itself; both are loaded when a name 
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 from detgraft._moved import answer_for_moved
@@ -50,17 +49,14 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
 
 
-def _install_hooks(step: str) -> None:
-    # When one of our own modules is what imports Ultralytics, it is not complete yet; it installs the hooks at its end.
-    ours = {name: module for name, module in sys.modules.items() if name.startswith("detgraft.upstream.")}
-    hooks = ours.get("detgraft.upstream.hooks.tasks")
-    if not any(getattr(m.__spec__, "_initializing", False) for m in ([hooks] if hooks else ours.values())):
-        hooks = importlib.import_module("detgraft.upstream.hooks.tasks")
-        hooks.install()
-        getattr(hooks, step)()
+def _call(module: str, function: str) -> None:
+    getattr(importlib.import_module(module), function)()
 
 
-# Two steps, since `from ultralytics import YOLO` completes the first module while the second one is half imported.
-after_import("ultralytics.nn.tasks", lambda: _install_hooks("install"))
-after_import("ultralytics.engine.model", lambda: _install_hooks("install_in_engine"))
+# What is imported then is light, too, and needs nothing of Ultralytics but the module that is complete: one of our own
+# modules may be what imports Ultralytics, half imported itself.
+after_import("ultralytics.nn.tasks", lambda: _call("detgraft.upstream.hooks.tasks", "install"))
+after_import("ultralytics.engine.model", lambda: _call("detgraft.upstream.hooks.engine", "install"))
+# Asked for by a pickle that holds an own block.
+after_import("detgraft.plugins", lambda: _call("detgraft.catalog.plugins", "expect_plugins"))
 answer_for_moved()

@@ -1,14 +1,14 @@
 """Runs a function right after a module is imported, without importing it now.
 
 ``import detgraft`` must make stock ``ultralytics.YOLO`` understand grafts and still cost nothing when only the command
-line's help is wanted. So the hooks are installed when Ultralytics is imported, by whomever.
+line's help is wanted. So the hooks are installed when Ultralytics is imported, by whomever, and again when somebody
+reloads it.
 """
 
 from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -34,30 +34,38 @@ class _AfterExec(importlib.abc.Loader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    def __init__(self, name: str, callback: Callable[[], None]) -> None:
-        self._name = name
-        self._callback = callback
+    """Finds the watched modules as the other finders do, with a loader that calls back."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[str, Callable[[], None]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._name:
+        callback = self.callbacks.get(fullname)
+        if callback is None:
             return None
-        sys.meta_path.remove(self)  # once only; the finders behind us now find the module itself
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _AfterExec(spec.loader, self._callback)
-        return spec
+        for finder in sys.meta_path:
+            spec = None if isinstance(finder, _Finder) else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _AfterExec(spec.loader, callback)
+                return spec
+        return None
+
+
+_finder = _Finder()
 
 
 def after_import(name: str, callback: Callable[[], None]) -> None:
-    """Call ``callback`` once the module ``name`` has been imported; at once if it has been already.
+    """Call ``callback`` whenever the module ``name`` has been imported or reloaded; now, if it is imported already.
 
     Args:
         name: Full module name.
-        callback: Called without arguments.
+        callback: Called without arguments; what it raises fails the import, so that the next one calls again.
     """
+    _finder.callbacks[name] = callback
+    if _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)
     if name in sys.modules:
         callback()
-    else:
-        sys.meta_path.insert(0, _Finder(name, callback))

@@ -35,12 +35,16 @@ _watchers: list[Callable[[ModuleType], None]] = []
 
 def watch(callback: Callable[[ModuleType], None]) -> None:
     """Call ``callback`` with every plug-in module, those loaded already and those to come."""
+    if callback in _watchers:
+        return
     _watchers.append(callback)
     for module in _loaded:
         callback(module)
 
 
 def _announce(module: ModuleType) -> None:
+    if module in _loaded:
+        return
     _loaded.append(module)
     for callback in _watchers:
         callback(module)
@@ -138,6 +142,19 @@ def missing_plugin(module: str) -> CatalogError:
         f"loaded. Load it with plugins={stem}.py on the command line, or detgraft.YOLO(..., plugins='{stem}.py'); "
         "a file with other content is another plug-in"
     )
+
+
+def expect_plugins() -> None:
+    """Get ready for whatever plug-in a checkpoint or a description may name: load inherited ones, answer for others.
+
+    Called when a pickle is about to import one.
+
+    Raises:
+        CatalogError: An installed or inherited plug-in fails.
+    """
+    answer_for_missing()
+    catalogue.supplied_by(load_inherited)
+    catalogue.complete()
 
 
 def answer_for_missing() -> None:

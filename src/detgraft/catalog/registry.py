@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,9 @@ class Catalogue:
     def __init__(self, entries: tuple[Graft, ...] = ()) -> None:
         self._by_name: dict[str, Graft] = {}
         self._reserved: Callable[[str], bool] = lambda _name: False
+        self._supplier: Callable[[], None] | None = None
+        self._is_supplying = False
+        self._lock = threading.RLock()
         for entry in entries:
             self.add(entry)
 
@@ -31,6 +35,30 @@ class Catalogue:
         self._reserved = is_stock
         for name, entry in self._by_name.items():
             self._refuse_stock(name, entry)
+
+    def supplied_by(self, supplier: Callable[[], None]) -> None:
+        """Have ``supplier`` register what else there is, once, before the first question about a name not of stock.
+
+        Args:
+            supplier: Called without arguments. What it raises reaches whoever asks; the next question calls it again.
+        """
+        self._supplier = supplier
+
+    def complete(self) -> None:
+        """Let the supplier register its entries now, unless it has done so.
+
+        Raises:
+            CatalogError: An installed or inherited plug-in fails.
+        """
+        with self._lock:
+            if self._supplier is None or self._is_supplying:  # what it registers asks questions, too
+                return
+            self._is_supplying = True
+            try:
+                self._supplier()
+                self._supplier = None
+            finally:
+                self._is_supplying = False
 
     def add(self, entry: Graft) -> None:
         """Add an entry under its name, its aliases and their lower-case forms.
@@ -50,7 +78,7 @@ class Catalogue:
             self._by_name[name] = entry
 
     def _refuse_stock(self, name: str, entry: Graft) -> None:
-        if self._reserved(name) and entry.origin != "detgraft":
+        if entry.origin != "detgraft" and self._reserved(name):
             raise CatalogError(f"'{name}' is the name of a stock Ultralytics module; choose another")
 
     def remove(self, name: str) -> None:
@@ -60,9 +88,9 @@ class Catalogue:
 
     def find(self, name: str) -> Graft | None:
         """Return the entry for a name as written in a YAML row, or None."""
-        if name.startswith(TIMM_PREFIX):
-            return timm_entry(name)
-        return self._by_name.get(name)
+        if self._supplier is not None and not self._reserved(name):
+            self.complete()
+        return timm_entry(name) if name.startswith(TIMM_PREFIX) else self._by_name.get(name)
 
     def get(self, name: str, location: Location | None = None) -> Graft:
         """Return the entry for a name, without regard to case.

@@ -1,18 +1,21 @@
-"""Every place where detgraft reaches into Ultralytics, in one list.
+"""Every place where detgraft reaches into ``ultralytics.nn.tasks``, in one list.
 
 Each hook wraps the original and calls it; stock models take the original path unchanged. Installed once per process:
-at once when Ultralytics is already imported, otherwise right after its import (see ``detgraft/_on_import.py``).
+at once when Ultralytics is already imported, otherwise right after its import (see ``detgraft/_on_import.py``). So
+nothing of Ultralytics is imported on top of this file, and whatever a hook needs beyond asking whether there are grafts
+is imported when there are.
 
 | hooked name | why |
 |---|---|
-| ``tasks.parse_model`` | builds model descriptions with grafted rows |
-| ``tasks.yaml_model_load`` | finds the zoo's YAMLs and expressions, reports YAML errors with their line |
-| ``tasks.torch_safe_load`` | names the plug-in file that a checkpoint lacks, under restricted loading too |
+| ``parse_model`` | builds model descriptions with grafted rows |
+| ``yaml_model_load`` | finds the zoo's YAMLs and expressions, reports YAML errors with their line |
+| ``torch_safe_load`` | knows a grafted checkpoint's classes and plug-ins, or names the plug-in file that is lacking |
 | ``DetectionModel/ClassificationModel.__init__`` | marks grafted models; drops weights files from the stored YAML |
 | ``BaseModel.fuse`` | visits every graft's own ``fuse()`` |
 | ``BaseModel.load`` | lets weights follow layers that a graft has moved |
 | ``BaseModel.forward`` | checks the image size; lays pictures out channels-last on the CPU; tells of a static export |
-| ``Model._smart_load`` | gives grafted models a trainer class that a fresh process can import |
+
+One more stands in ``hooks/engine.py``.
 """
 
 from __future__ import annotations
@@ -22,70 +25,40 @@ import copy
 import functools
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-import torch
-from torch import nn
-from ultralytics.nn import tasks
-
-from detgraft.blocks.parts.fusing import fuse_tree
 from detgraft.catalog.plugins import answer_for_missing, load_inherited, watch
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, UpstreamError
-from detgraft.kernels.layout import in_fast_layout
-from detgraft.kernels.recording import fixed_batch, is_graph
-from detgraft.plan.expression import is_expression
-from detgraft.plan.weights_files import without_files
-from detgraft.upstream.describe.bounds import refuse_absurd
-from detgraft.upstream.describe.expressions import compose_mapping
-from detgraft.upstream.describe.layers import explain_failed_build
-from detgraft.upstream.describe.load import load_yaml
-from detgraft.upstream.describe.plans import plan_of, refuse_unknown
-from detgraft.upstream.model.marks import MARK, is_grafted, is_stock
-from detgraft.upstream.model.portable import allow_module, allow_safe_loading, missing_plugin_of
-from detgraft.upstream.model.sizes import check_size, largest_stride
-from detgraft.upstream.model.transfer import load_across, source_of
-from detgraft.upstream.parser.names import names_grafts
-from detgraft.upstream.parser.parse import Call, parse_grafted, parse_stock
-from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION, stock_module
-
-_installed = False
+from detgraft.upstream.model.marks import MARK, is_grafted, is_stock, source_of
 
 
 def install() -> None:
-    """Install all hooks; calling it again does nothing.
+    """Install the hooks; those that are installed stay as they are.
 
     Raises:
         UpstreamError: The installed Ultralytics lacks a name that a hook needs.
-        CatalogError: An installed or inherited plug-in fails.
+        CatalogError: An own block was registered under a name of stock Ultralytics.
     """
-    global _installed
-    if _installed:
-        return
-    for owner, name in ((tasks, "CBLinear"), *((owner, name) for owner, name, _ in _hooks())):
-        _require(owner, name)
-    _installed = True
-    try:
-        catalogue.reserve(lambda name: stock_module(name) is not None)
-        answer_for_missing()
-        load_inherited()
-    except DetgraftError:
-        _installed = False  # nothing is hooked yet; the next attempt says again what is wrong with the plug-in
-        raise
-    allow_safe_loading()
-    watch(allow_module)
-    for owner, name, make in _hooks():
-        _wrap(owner, name, make)
-    _rebind_imported()
-    engine = sys.modules.get("ultralytics.engine.model")
-    if engine is not None and not getattr(engine.__spec__, "_initializing", False):
-        install_in_engine()  # otherwise it is still being imported; detgraft/__init__.py calls once that is done
+    from ultralytics.nn import tasks
+
+    hooks = _hooks(tasks)
+    for owner, name in ((tasks, "CBLinear"), *((owner, name) for owner, name, _ in hooks)):
+        require(owner, name)
+    catalogue.reserve(_is_stock)
+    catalogue.supplied_by(load_inherited)
+    answer_for_missing()
+    watch(_allow_plugin)
+    for owner, name, make in hooks:
+        wrap(owner, name, make)
+    _rebind_imported(tasks)
 
 
-def _hooks() -> list[tuple[Any, str, Callable[[Any], Callable[..., Any]]]]:
+def _hooks(tasks: ModuleType) -> list[tuple[Any, str, Callable[[Any], Callable[..., Any]]]]:
     """Return what is hooked: owner, name, and what makes the wrapper."""
     detection, classification, base = (
-        _require(tasks, name) for name in ("DetectionModel", "ClassificationModel", "BaseModel")
+        require(tasks, name) for name in ("DetectionModel", "ClassificationModel", "BaseModel")
     )
     return [
         (tasks, "parse_model", _parse_model),
@@ -99,15 +72,7 @@ def _hooks() -> list[tuple[Any, str, Callable[[Any], Callable[..., Any]]]]:
     ]
 
 
-def install_in_engine() -> None:
-    """Install the hook on Ultralytics' wrapper class; calling it again does nothing."""
-    from ultralytics.engine.model import Model
-
-    if not hasattr(Model._smart_load, "__detgraft_original__"):
-        _wrap(Model, "_smart_load", _smart_load)
-
-
-def _require(owner: Any, name: str) -> Any:
+def require(owner: Any, name: str) -> Any:
     """Return what is to be hooked.
 
     Raises:
@@ -115,21 +80,32 @@ def _require(owner: Any, name: str) -> Any:
     """
     found = vars(owner).get(name)
     if found is None:
+        import ultralytics
+
         raise UpstreamError(
-            f"ultralytics {ULTRALYTICS_VERSION} has no {getattr(owner, '__name__', owner)}.{name}, which detgraft "
+            f"ultralytics {ultralytics.__version__} has no {getattr(owner, '__name__', owner)}.{name}, which detgraft "
             "needs; docs/compatibility.md lists the releases that were tried"
         )
     return found
 
 
-def _wrap(owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
-    original = _require(owner, name)
+def wrap(owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
+    """Put a hook in a function's place, unless it is there already.
+
+    Args:
+        owner: The module or class that holds the function.
+        name: The function's name.
+        make: Makes the hook from the original, which it keeps as ``__detgraft_original__``.
+    """
+    original = require(owner, name)
+    if hasattr(original, "__detgraft_original__"):
+        return
     wrapper = functools.wraps(original)(make(original))
     wrapper.__detgraft_original__ = original  # type: ignore[attr-defined]
     setattr(owner, name, wrapper)
 
 
-def _rebind_imported() -> None:
+def _rebind_imported(tasks: ModuleType) -> None:
     """Modules that imported a hooked function by name before the hooks came keep the original; point them to ours."""
     for name in ("parse_model", "yaml_model_load", "torch_safe_load"):
         hooked = getattr(tasks, name)
@@ -138,8 +114,25 @@ def _rebind_imported() -> None:
                 setattr(module, name, hooked)
 
 
+def _is_stock(name: str) -> bool:
+    from detgraft.upstream.release.capabilities import stock_module
+
+    return stock_module(name) is not None
+
+
+def _allow_plugin(module: ModuleType) -> None:
+    from detgraft.upstream.model.portable import allow_module
+
+    allow_module(module)
+
+
 def _parse_model(original: Any) -> Callable[..., Any]:
     def parse_model(*args: Any, **kwargs: Any) -> Any:
+        from detgraft.upstream.describe.bounds import refuse_absurd
+        from detgraft.upstream.describe.plans import plan_of, refuse_unknown
+        from detgraft.upstream.parser.names import names_grafts
+        from detgraft.upstream.parser.parse import Call, parse_grafted, parse_stock
+
         call = Call.of(original, *args, **kwargs)
         refuse_unknown(call.mapping)
         refuse_absurd(call.mapping, call.ch)
@@ -152,14 +145,25 @@ def _parse_model(original: Any) -> Callable[..., Any]:
 
 def _yaml_model_load(original: Any) -> Callable[..., Any]:
     def yaml_model_load(path: Any) -> Any:
+        from detgraft.plan.expression import is_expression
+
         name = str(path)
-        return compose_mapping(name) if is_expression(name) else load_yaml(name, original)
+        if is_expression(name):
+            from detgraft.upstream.describe.expressions import compose_mapping
+
+            return compose_mapping(name)
+        from detgraft.upstream.describe.load import load_yaml
+
+        return load_yaml(name, original)
 
     return yaml_model_load
 
 
 def _torch_safe_load(original: Any) -> Callable[..., Any]:
     def torch_safe_load(weight: Any, *args: Any, **kwargs: Any) -> Any:
+        from detgraft.upstream.model.portable import allow_named, missing_plugin_of
+
+        allow_named(weight)
         try:
             return original(weight, *args, **kwargs)
         except DetgraftError:
@@ -180,11 +184,16 @@ def _after_init(original: Any) -> Callable[..., Any]:
         except DetgraftError:
             raise
         except Exception as error:
+            from detgraft.upstream.describe.layers import explain_failed_build
+
             mapping = vars(self).get("yaml")
             raise explain_failed_build(mapping, int(kwargs.get("ch") or 3), error) from error
+        from detgraft.upstream.parser.names import names_grafts
+
         mapping = getattr(self, "yaml", None)
         if isinstance(mapping, dict) and names_grafts(mapping):
             from detgraft._version import __version__
+            from detgraft.plan.weights_files import without_files
 
             setattr(self, MARK, __version__)
             self.yaml = without_files(copy.deepcopy(mapping))
@@ -195,6 +204,8 @@ def _after_init(original: Any) -> Callable[..., Any]:
 def _fuse(original: Any) -> Callable[..., Any]:
     def fuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         if is_grafted(self):
+            from detgraft.blocks.parts.fusing import fuse_tree
+
             # Ultralytics fuses its own modules, and knows when: a head's fuse() may remove half of the head.
             fuse_tree(self.model, leave=is_stock)
         return original(self, *args, **kwargs)
@@ -205,6 +216,8 @@ def _fuse(original: Any) -> Callable[..., Any]:
 def _load(original: Any) -> Callable[..., Any]:
     def load(self: Any, weights: Any, *args: Any, **kwargs: Any) -> Any:
         if is_grafted(self) or is_grafted(source_of(weights)):
+            from detgraft.upstream.model.transfer import load_across
+
             return load_across(original, self, weights, *args, **kwargs)
         return original(self, weights, *args, **kwargs)
 
@@ -213,43 +226,12 @@ def _load(original: Any) -> Callable[..., Any]:
 
 def _forward(original: Any) -> Callable[..., Any]:
     def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_grafted(self) and not is_graph():  # a graph would keep what is done here, or break at it
-            x = _pictures_ready(self, x)
-        with fixed_batch() if is_grafted(self) and _exports_static_onnx(self) else contextlib.nullcontext():
-            return original(self, x, *args, **kwargs)
+        if is_grafted(self):
+            from detgraft.kernels.recording import fixed_batch
+            from detgraft.upstream.model.inputs import exports_static_onnx, ready_input
+
+            with fixed_batch() if exports_static_onnx(self) else contextlib.nullcontext():
+                return original(self, ready_input(self, x), *args, **kwargs)
+        return original(self, x, *args, **kwargs)
 
     return forward
-
-
-def _exports_static_onnx(model: nn.Module) -> bool:
-    """Whether Ultralytics' exporter is recording an ONNX graph for one batch size; it says so on the head."""
-    layers = getattr(model, "model", None)
-    head = layers[-1] if isinstance(layers, nn.Sequential) else None
-    exporting = bool(getattr(head, "export", False)) and getattr(head, "format", None) == "onnx"
-    return exporting and not getattr(head, "dynamic", True)
-
-
-def _pictures_ready(model: nn.Module, x: Any) -> Any:
-    """Return a grafted model's input, a batch of pictures or a training batch, with the pictures in the fast layout.
-
-    Raises:
-        SizeError: The pictures' size is not a multiple of the model's stride.
-    """
-    if isinstance(x, dict) and isinstance(x.get("img"), torch.Tensor):
-        return {**x, "img": in_fast_layout(x["img"])}
-    if isinstance(x, torch.Tensor) and x.ndim == 4:
-        check_size(tuple(x.shape[-2:]), largest_stride(model))
-        return in_fast_layout(x)
-    return x
-
-
-def _smart_load(original: Any) -> Callable[..., Any]:
-    def _smart_load(self: Any, key: str) -> Any:
-        found = original(self, key)
-        if key == "trainer" and is_grafted(self.model):
-            from detgraft.upstream.hooks.trainers import grafted_trainer
-
-            return grafted_trainer(found)
-        return found
-
-    return _smart_load

@@ -1,8 +1,8 @@
 """Trainer classes for grafted models that a fresh process can import by name.
 
 Ultralytics starts its DDP workers as new processes, which find the trainer class by module and name. Importing that
-class from here installs detgraft's hooks there, so the worker can build what the parent built. One class per stock
-trainer, made on first use; the name must contain "Trainer" or Ultralytics skips its callbacks.
+class from here imports detgraft there, hence its hooks, so the worker can build what the parent built. One class per
+stock trainer, made on first use; the name must contain "Trainer" or Ultralytics skips its callbacks.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from detgraft.upstream.hooks import tasks as hooks
 from detgraft.upstream.model.transfer import open_checkpoint
-
-hooks.install()
 
 PREFIX = "Grafted"
 _STOCK_PACKAGES = ("yolo.detect", "yolo.segment", "yolo.pose", "yolo.obb", "yolo.classify", "yolo.world", "rtdetr")

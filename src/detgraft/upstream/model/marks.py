@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 MARK = "detgraft_version"
@@ -16,3 +18,8 @@ def is_grafted(model: object) -> bool:
 def is_stock(module: nn.Module) -> bool:
     """Say whether a module is Ultralytics' own."""
     return type(module).__module__.startswith("ultralytics.")
+
+
+def source_of(weights: Any) -> Any:
+    """Return the model in what ``BaseModel.load`` accepts: a checkpoint dict or a model."""
+    return (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights

@@ -16,15 +16,12 @@ from detgraft.errors import ArgumentError, Location, PlanError, WeightsError, ne
 from detgraft.plan.expression import is_expression, parse_expression
 from detgraft.upstream.describe.expressions import to_yaml
 from detgraft.upstream.describe.resolve import locate, zoo_yamls
-from detgraft.upstream.hooks import tasks as hooks
 from detgraft.upstream.model.data import prepare_data
 from detgraft.upstream.model.safetensors import ENDING, read_safetensors, write_safetensors
 from detgraft.upstream.model.sizes import check_size
 from detgraft.upstream.model.transfer import open_checkpoint, report_of, report_on
 from detgraft.upstream.release.quiet import quiet
 from detgraft.weights.transfer import TransferReport
-
-hooks.install()
 
 
 def _has_rtdetr_head(model: object) -> bool:

@@ -19,6 +19,7 @@ from detgraft.errors import DetgraftError, Location, WeightsError
 from detgraft.plan.rows import PYRAMID_LAYERS
 from detgraft.upstream.describe.expressions import RECORD
 from detgraft.upstream.describe.load import load_yaml
+from detgraft.upstream.model.marks import source_of
 from detgraft.weights.transfer import TransferReport, align_rows, make_report, renumber
 
 Rows = list[tuple[str, list[Any], int]]
@@ -47,11 +48,6 @@ class Renumbered(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["source"], name)
-
-
-def source_of(weights: Any) -> Any:
-    """Return the model in what ``BaseModel.load`` accepts: a checkpoint dict or a model."""
-    return (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
 
 
 def layer_map(source: Any, target: Any) -> dict[int, int]:

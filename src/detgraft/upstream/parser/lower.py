@@ -24,8 +24,6 @@ from detgraft.plan.rows import PYRAMID_STRIDES, Plan, Row
 from detgraft.upstream.parser.carriers import RowKey
 from detgraft.upstream.parser.names import is_graft
 from detgraft.upstream.release.capabilities import stock_module
-from detgraft.weights.backbone_files import load_backbone_weights
-from detgraft.weights.hub import IMAGENET, load_default_weights
 
 CARRIER = "CBLinear"
 MAX_CHANNELS = 65_536
@@ -261,6 +259,9 @@ def _activation(plan: Plan, entry: Graft) -> dict[str, Any]:
 
 
 def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
+    from detgraft.weights.backbone_files import load_backbone_weights  # these import timm
+    from detgraft.weights.hub import IMAGENET, load_default_weights
+
     width, weights = pyramid_arguments(plan, row, entry)
     bound = entry.bind((), {} if width is None else {"width": width}, row.location)
     target = entry.load()

@@ -1,0 +1,36 @@
+"""The one place where detgraft reaches into ``ultralytics.engine.model``.
+
+``Model._smart_load`` gives grafted models a trainer class that a fresh process can import. This module is imported in
+the middle of Ultralytics' own import, so nothing of Ultralytics is imported on top of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from detgraft.upstream.hooks.tasks import wrap
+from detgraft.upstream.model.marks import is_grafted
+
+
+def install() -> None:
+    """Install the hook on Ultralytics' wrapper class, unless it is there already.
+
+    Raises:
+        UpstreamError: The installed Ultralytics lacks the name that it needs.
+    """
+    from ultralytics.engine.model import Model
+
+    wrap(Model, "_smart_load", _smart_load)
+
+
+def _smart_load(original: Any) -> Callable[..., Any]:
+    def _smart_load(self: Any, key: str) -> Any:
+        found = original(self, key)
+        if key == "trainer" and is_grafted(self.model):
+            from detgraft.upstream.hooks.trainers import grafted_trainer
+
+            return grafted_trainer(found)
+        return found
+
+    return _smart_load
