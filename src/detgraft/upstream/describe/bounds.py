@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
-
-from torch.utils.flop_counter import FlopCounterMode
 
 from detgraft.errors import Location, PlanError
 from detgraft.plan.rows import Plan, Row
-from detgraft.upstream.describe.layers import layers_on_meta, run_on_meta
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.describe.resolve import locate
+from detgraft.upstream.describe.rough import numbers, rough_sizes
 from detgraft.upstream.parser.lower import MAX_CHANNELS
 from detgraft.upstream.release.capabilities import stock_yamls
 
@@ -38,7 +35,7 @@ LARGEST_KERNEL = 63
 """Beyond any published convolution; RepLKNet's has 31."""
 
 HARMLESS = 1_000_000_000
-"""A rough upper bound of the parameters below which nothing is estimated: no stock detector reaches it."""
+"""A rough bound of the parameters of ordinary rows below which nothing is estimated: no stock detector reaches it."""
 
 
 def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
@@ -68,29 +65,16 @@ def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
                 row.location,
             )
     for key, value in mapping.items():
-        if key not in ("backbone", "head", "nc") and any(abs(n) > MAX_CHANNELS for n in _numbers(value)):
+        if key not in ("backbone", "head", "nc") and any(abs(n) > MAX_CHANNELS for n in numbers(value)):
             raise PlanError(f"'{key}:' has a number above {MAX_CHANNELS}", Location(plan.source))
-    if _rough_bound(mapping, plan) > HARMLESS or _is_unusual(plan):
+    if not _is_harmless(mapping, plan, ch):
         _refuse_parameters(mapping, plan, ch)
         _refuse_operations(mapping, plan, ch)
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, bool):
-        return
-    if isinstance(value, (int, float)):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _numbers(entry)
-    elif isinstance(value, dict):
-        for entry in value.values():
-            yield from _numbers(entry)
-
-
 def _refuse_numbers(plan: Plan, row: Row) -> None:
     limit = max(MAX_CHANNELS, plan.nc or 0)
-    for number in _numbers(row.args):
+    for number in numbers(row.args):
         if not math.isfinite(number) or abs(number) > limit:
             raise PlanError(
                 f"'{row.module}' has the argument {number!r:.40}; numbers up to {limit} are possible", row.location
@@ -106,24 +90,25 @@ def _refuse_numbers(plan: Plan, row: Row) -> None:
             )
 
 
-def _rough_bound(mapping: dict[str, Any], plan: Plan) -> float:
-    """More parameters than the model can have, roughly: channels in times channels out times kernel, for every row."""
-    width = max(plan.scaling.width, 1.0)
-    outs = [_written_channels(row) for row in plan.rows]
-    widest = max([64.0, *(width * min(out, plan.scaling.max_channels) for out in outs if out is not None)])
-    total = 0.0
-    for row, out in zip(plan.rows, outs, strict=True):
-        others = [abs(n) for n in _numbers(row.args if out is None else row.args[1:])]
-        wide = widest if out is None else max(64.0, width * min(out, plan.scaling.max_channels))
-        total += plan.scaling.repeats(row.repeats) * widest * wide * max([3.0, *others]) ** 2
-    keys = [abs(n) for key, v in mapping.items() if key not in ("backbone", "head", "scales") for n in _numbers(v)]
-    return total * max([1.0, *(n / 1000 for n in keys)])
+def _is_harmless(mapping: dict[str, Any], plan: Plan, ch: int) -> bool:
+    """Say whether the numbers alone prove that the model can be built, so that nothing has to be estimated."""
+    sizes = rough_sizes(plan, ch)
+    keys = [abs(n) for key, v in mapping.items() if key not in ("backbone", "head", "scales") for n in numbers(v)]
+    factor = max([1.0, *(n / 1000 for n in keys)])
+    work = [size.operations for size in sizes]
+    return (
+        factor * sum(size.parameters for size in sizes if size.plain) <= HARMLESS
+        and factor * sum(size.parameters for size in sizes) <= MAX_PARAMETERS
+        and max(work, default=0.0) <= MAX_ROW_OPERATIONS
+        and sum(work) <= MAX_OPERATIONS
+        and not _is_unusual(plan)
+    )
 
 
 def _is_unusual(plan: Plan) -> bool:
     """Say whether a row repeats more than any stock row does, repeats what may enlarge, or has a huge kernel."""
     for row in plan.rows:
-        if "Conv" in row.module and any(abs(number) > LARGEST_KERNEL for number in _numbers(row.args[1:])):
+        if "Conv" in row.module and any(abs(number) > LARGEST_KERNEL for number in numbers(row.args[1:])):
             return True
         repeats = plan.scaling.repeats(row.repeats)
         if repeats > MOST_REPEATS or (repeats > 1 and (row.module.startswith("nn.") or "Transpose" in row.module)):
@@ -131,13 +116,9 @@ def _is_unusual(plan: Plan) -> bool:
     return False
 
 
-def _written_channels(row: Row) -> float | None:
-    """The first argument, where it is a number: the output channels of most modules."""
-    first = row.args[0] if row.args else None
-    return abs(first) if isinstance(first, (int, float)) and not isinstance(first, bool) else None
-
-
 def _refuse_parameters(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
+    from detgraft.upstream.describe.layers import layers_on_meta
+
     total = 0
     for layer in layers_on_meta(mapping, ch):
         total += sum(p.numel() for p in layer.parameters())
@@ -149,6 +130,10 @@ def _refuse_parameters(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
 
 
 def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
+    from torch.utils.flop_counter import FlopCounterMode  # this, too, is slow to import, and seldom wanted
+
+    from detgraft.upstream.describe.layers import run_on_meta
+
     before = 0
     with FlopCounterMode(display=False) as counter:
         for run in run_on_meta(mapping, ch, 256, 256):
