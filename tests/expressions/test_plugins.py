@@ -183,6 +183,44 @@ print(json.dumps(found))
     assert found == [words, words]
 
 
+def test_a_failing_installed_package_is_told_when_grafts_are_wanted(package: Path, tmp_path: Path) -> None:
+    (package / "fake_blocks.py").write_text("raise ImportError('lacks something')", "utf-8")
+    code = """
+import json, sys
+import detgraft
+from ultralytics import YOLO
+found = [len(YOLO("yolo11n.yaml").model.model), "fake_blocks" in sys.modules]
+for _ in range(2):
+    try:
+        YOLO("yolo11n-carafe.yaml")
+    except Exception as error:
+        found.append(f"{type(error).__name__}: {error}")
+print(json.dumps(found))
+"""
+    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = run_python(code, cwd=tmp_path, env={"PYTHONPATH": os.pathsep.join(paths)})
+    words = "CatalogError: the installed plug-in 'fake = fake_blocks' fails: ImportError: lacks something"
+    assert found == [24, False, words, words]
+
+
+@pytest.mark.skipif(not capabilities.HAS_SAFE_LOAD, reason="HAS_SAFE_LOAD: this release has no restricted loading")
+def test_restricted_loading_allows_the_classes_that_a_checkpoint_names(tmp_path: Path) -> None:
+    save_checkpoint(YOLO("yolo11n+carafe"), tmp_path / "carafe.pt")
+    code = """
+import json, sys
+import torch
+import detgraft
+from ultralytics import YOLO
+before = [str(entry) for entry in torch.serialization.get_safe_globals() if "detgraft" in str(entry)]
+model = YOLO("carafe.pt")
+after = {str(entry) for entry in torch.serialization.get_safe_globals() if "detgraft" in str(entry)}
+print(json.dumps([before, any("carafe" in entry for entry in after), any("lska" in entry for entry in after),
+                  "timm" in sys.modules, model.model.model[11].type]))
+"""
+    found = run_python(code, cwd=tmp_path, env={"ULTRALYTICS_SAFE_LOAD": "1"})
+    assert found == [[], True, False, False, "CARAFE"]
+
+
 OPEN = """
 import json, sys
 words = json.loads(sys.argv[1])

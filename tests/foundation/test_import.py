@@ -22,6 +22,48 @@ def test_import_detgraft_is_light() -> None:
     assert "convnextv2_atto" in found["names"]
 
 
+_LOADED = """
+import json, sys
+{first}
+from ultralytics import YOLO
+imported = set(sys.modules)
+YOLO("yolo11n.yaml")
+names = ("timm", "huggingface_hub", "torchvision", "triton", "torch._dynamo", "torch.utils.flop_counter", "safetensors")
+print(json.dumps([sorted(set(names) & imported), sorted(set(names) & set(sys.modules))]))
+"""
+
+
+def test_a_stock_model_loads_what_it_loads_without_detgraft() -> None:
+    with_detgraft, alone = (answer(run_python(_LOADED.format(first=first))) for first in ("import detgraft", ""))
+    assert with_detgraft == alone
+
+
+def test_a_grafted_yaml_needs_no_timm_unless_it_names_a_backbone_of_timm() -> None:
+    code = """
+import json, sys
+import detgraft
+from ultralytics import YOLO
+YOLO("yolo11n-carafe.yaml")
+first = "timm" in sys.modules
+YOLO("yolo11n-convnextv2.yaml")
+print(json.dumps([first, "timm" in sys.modules]))
+"""
+    assert answer(run_python(code)) == [False, True]
+
+
+def test_hooks_come_again_after_a_reload() -> None:
+    code = """
+import importlib, json
+import detgraft
+from ultralytics.nn import tasks
+importlib.reload(tasks)
+from ultralytics import YOLO
+layer = YOLO("yolo11n-carafe.yaml").model.model[11]
+print(json.dumps([hasattr(tasks.parse_model, "__detgraft_original__"), layer.type]))
+"""
+    assert answer(run_python(code)) == [True, "CARAFE"]
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     import detgraft
 
@@ -55,6 +97,13 @@ print(json.dumps({
         pytest.param("from detgraft import build; from ultralytics import YOLO", marks=pytest.mark.slow),
         pytest.param("import ultralytics.nn.tasks, detgraft; from ultralytics import YOLO", marks=pytest.mark.slow),
         pytest.param("import detgraft.blocks.carafe; from ultralytics import YOLO", marks=pytest.mark.slow),
+        "from detgraft.upstream.release.capabilities import stock_yamls; from ultralytics import YOLO",
+        pytest.param(
+            "from detgraft.upstream.hooks.trainers import GraftedDetectionTrainer; from ultralytics import YOLO",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("import detgraft.upstream.parser.parse; from ultralytics import YOLO", marks=pytest.mark.slow),
+        pytest.param("import detgraft.upstream.hooks.tasks; from ultralytics import YOLO", marks=pytest.mark.slow),
         pytest.param("from detgraft import YOLO as Ours; from ultralytics import YOLO", marks=pytest.mark.slow),
     ],
 )
