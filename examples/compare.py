@@ -43,7 +43,7 @@ def main() -> int:
         done = subprocess.run([*command, step, str(file)], check=False)
         if done.returncode:
             return done.returncode
-    print(f"The report: {options.out / 'report.html'}")
+    print(f"The report: {options.out / 'report' / 'report.html'}")
     return 0
 
 

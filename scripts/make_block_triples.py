@@ -43,6 +43,10 @@ SOURCES = {
     "wandahangFY/MLCA": "afbeb47a0f140b7ac446405218ac5d993931db28",
     "landskape-ai/triplet-attention": "2cf02fb91196408ac6352f7984a0336aa4f7677a",
     "wofmanaf/SA-Net": "00a676085e2ad12f3e2053109ece4840de6a5ce1",
+    "JN-Yang/PConv-SDloss-Data": "a801f043c83f73aa9af9ab2f689e59ebef928fc4",
+    "Liuchen1997/RFAConv": "363fd6b31209e1cd2a1a4ca1dd3f34e8d6db0063",
+    "wutianyiRosun/CGNet": "cfccea377a6f0a659e807e8759c82dbffba02d7f",
+    "apple1986/HWD": "03944d36d6dcaac4f519ad5b39781dd30ed1a78a",
     "NUST-Machine-Intelligence-Laboratory/PKINet": "c1e72da3f63a5279facced24d0e40320a5ceaddd",
 }
 Arrays = dict[str, np.ndarray]
@@ -337,6 +341,36 @@ def caa(root: Path) -> Arrays:
     return triple(Weighted(), torch.randn(2, 12, 9, 12))
 
 
+def pinwheel_conv(root: Path) -> Arrays:
+    official = load(root / "JN-Yang/PConv-SDloss-Data/model/APConv.py", "official_pinwheel")
+    return triple(official.PConv(8, 12, 3, 2), torch.randn(2, 8, 6, 10))
+
+
+def rfa_conv(root: Path) -> Arrays:
+    """The form by group convolution, which the file defines first and then hides behind the form by unfolding."""
+    text = (root / "Liuchen1997/RFAConv/model.py").read_text(encoding="utf-8")
+    first = text[: text.index("class RFAConv", text.index("class RFAConv") + 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "official.py").write_text(first, encoding="utf-8")
+        official = load(Path(folder) / "official.py", "official_rfa")  # needs einops
+    return triple(official.RFAConv(6, 12, 3, 2), torch.randn(2, 6, 8, 10))
+
+
+def context_guided(root: Path) -> Arrays:
+    official = load(root / "wutianyiRosun/CGNet/model/CGNet.py", "official_cgnet")
+    module = official.ContextGuidedBlock_Down(8, 16, 2, 4)
+    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.eps = 1e-5  # ours before a trainer sets its own
+    return triple(module, torch.randn(2, 8, 6, 10))
+
+
+def hwd(root: Path) -> Arrays:
+    official = load(root / "apple1986/HWD/HWD.py", "official_hwd")  # needs pytorch_wavelets
+    filters = tuple(f"wt.{band}_{axis}" for band in ("h0", "h1") for axis in ("col", "row"))  # fixed: Haar's
+    arrays = triple(official.Down_wt(6, 12), torch.randn(2, 6, 6, 10), keep=filters)
+    return {name: value for name, value in arrays.items() if name.removeprefix("w/") not in filters}
+
+
 MAKERS: dict[str, Maker] = {
     "dysample": dysample("lp", False),
     "dysample_scope": dysample("lp", True),
@@ -364,6 +398,10 @@ MAKERS: dict[str, Maker] = {
     "triplet_attention_no_spatial": triplet_attention(True),
     "shuffle_attention": shuffle_attention,
     "caa": caa,
+    "pinwheel_conv": pinwheel_conv,
+    "rfa_conv": rfa_conv,
+    "context_guided": context_guided,
+    "hwd": hwd,
 }
 
 

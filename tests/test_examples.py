@@ -54,7 +54,7 @@ def test_train_a_graft(data: Path, tmp_path: Path) -> None:
 def test_compare(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     run("compare.py", "--data", data, "--variants", "simam", "--seeds", "2", "--out", out, *SMALL)
-    assert (out / "report.html").is_file()
+    assert (out / "report" / "report.html").is_file()
 
 
 @pytest.mark.slow

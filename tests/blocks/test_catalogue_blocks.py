@@ -6,7 +6,8 @@ houqb/CoordAttention 7619bea, LabSAINT/SPD-Conv c09f792, AlanLi1997/slim-neck-by
 JierunChen/FasterNet e8fba44, OSVAI/ODConv 0901cc1, StevenLauHKHK/Large-Separable-Kernel-Attention bb2a8d2,
 ZjjConan/SimAM ae98f43, google/automl 6a54c87 (BiFPN), open-mmlab/mmcv a8073c7 (DCNv2), BangguWu/ECANet b332f6b,
 wandahangFY/MLCA afbeb47, landskape-ai/triplet-attention 2cf02fb, wofmanaf/SA-Net 00a6760,
-NUST-Machine-Intelligence-Laboratory/PKINet c1e72da (CAA).
+NUST-Machine-Intelligence-Laboratory/PKINet c1e72da (CAA), JN-Yang/PConv-SDloss-Data a801f04, Liuchen1997/RFAConv
+363fd6b, wutianyiRosun/CGNet cfccea3, apple1986/HWD 03944d3.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch.nn import functional as F
 from detgraft.blocks.bifpn import WeightedConcat
 from detgraft.blocks.caa import CAA
 from detgraft.blocks.cbam import CBAM
+from detgraft.blocks.context_guided import ContextGuidedDown
 from detgraft.blocks.coord_attention import CoordAtt
 from detgraft.blocks.deform_conv import DeformConv, DeformConvBNAct
 from detgraft.blocks.dysample import DySample
@@ -35,8 +37,11 @@ from detgraft.blocks.eca import ECA, MLCA, kernel_for
 from detgraft.blocks.ema import EMA
 from detgraft.blocks.faster_block import C3k2_Faster, FasterBlock, PConv
 from detgraft.blocks.gsconv import GSConv
+from detgraft.blocks.hwd import HWD
 from detgraft.blocks.lska import LSKA, LSKAAttention
 from detgraft.blocks.odconv import ODConv, ODConvBNAct
+from detgraft.blocks.pinwheel_conv import PinwheelConv
+from detgraft.blocks.rfa_conv import RFAConv
 from detgraft.blocks.se import SE
 from detgraft.blocks.shuffle_attention import ShuffleAttention
 from detgraft.blocks.simam import SimAM
@@ -77,6 +82,10 @@ CASES: dict[str, Case] = {
     "lska_attention": Case(lambda: LSKAAttention(16, 23)),
     "spd_conv": Case(lambda: SPDConv(16, 24, 3, 2), c2=24, stride=2),
     "spd_conv_s3": Case(lambda: SPDConv(16, 24, 3, 3), c2=24, stride=3),
+    "pinwheel_conv": Case(lambda: PinwheelConv(16, 24, 3, 2), c2=24, stride=2),
+    "rfa_conv": Case(lambda: RFAConv(16, 24, 3, 2), c2=24, stride=2),
+    "context_guided": Case(lambda: ContextGuidedDown(16, 24, 3, 2, reduction=4), c2=24, stride=2),
+    "hwd": Case(lambda: HWD(16, 24), c2=24, stride=2),
     "gsconv": Case(lambda: GSConv(16, 24, 3, 2), c2=24, stride=2),
     "odconv": Case(lambda: ODConv(16, 24, 3, 2), c2=24, stride=2),
     "odconv_grouped": Case(lambda: ODConv(16, 24, 3, 2, g=4, d=2), c2=24, stride=2),
@@ -142,6 +151,21 @@ class Golden:
 
 _OD = {"attention.fc.": "attention.squeeze.conv.", "attention.bn.": "attention.squeeze.bn."}
 _CA = {"conv1.": "squeeze.conv.", "bn1.": "squeeze.bn."}
+_RFA = {
+    "get_weight.1.": "get_weight.",
+    "generate_feature.0.": "generate_feature.conv.",
+    "generate_feature.1.": "generate_feature.bn.",
+    "conv.0.": "conv.conv.",
+    "conv.1.": "conv.bn.",
+}
+_CG = {
+    "conv1x1.": "down.",
+    "F_loc.conv.": "local.",
+    "F_sur.conv.": "surrounding.",
+    "reduce.conv.": "reduce.",
+    "F_glo.fc.0.": "channels.squeeze.",
+    "F_glo.fc.2.": "channels.excite.",
+}
 _TRIPLET = {
     "ChannelGateH.spatial.": "rows.",
     "ChannelGateW.spatial.": "columns.",
@@ -190,6 +214,10 @@ GOLDENS: dict[str, Golden] = {
     "triplet_attention_no_spatial": Golden(lambda: TripletAttention(12, spatial=False), _TRIPLET),
     "shuffle_attention": Golden(lambda: ShuffleAttention(24, 3)),
     "caa": Golden(lambda: CAA(12), {"factor.h_conv.conv.": "h_conv.", "factor.v_conv.conv.": "v_conv.", "factor.": ""}),
+    "pinwheel_conv": Golden(lambda: PinwheelConv(8, 12, 3, 2)),
+    "rfa_conv": Golden(lambda: RFAConv(6, 12, 3, 2), _RFA),
+    "context_guided": Golden(lambda: ContextGuidedDown(8, 16, reduction=4), _CG),
+    "hwd": Golden(lambda: HWD(6, 12), {"conv_bn_relu.0.": "conv.conv.", "conv_bn_relu.1.": "conv.bn."}),
     "weighted_concat": Golden(lambda: WeightedConcat([8, 8, 8]), {"WSM": "weight"}),
 }
 
@@ -203,6 +231,11 @@ def load_official(module: nn.Module, arrays: Mapping[str, np.ndarray], keys: Map
         state[keys.get(prefix, "") + name.removeprefix(prefix)] = value
     if isinstance(module, CoordAtt):  # the official convolution has a bias, which the norm behind it takes away again
         state["squeeze.bn.running_mean"] = state["squeeze.bn.running_mean"] - state.pop("squeeze.conv.bias")
+    if isinstance(module, (RFAConv, HWD)):  # the same
+        state["conv.bn.running_mean"] = state["conv.bn.running_mean"] - state.pop("conv.conv.bias")
+    for key, value in module.state_dict().items():  # a linear layer or a k x k convolution that is a 1x1 one here
+        if key in state and key.endswith("weight") and state[key].numel() == value.numel():
+            state[key] = state[key].reshape(value.shape)
     if isinstance(module, DySample):  # follows from the arguments here
         assert torch.equal(module.init_pos, state.pop("init_pos"))
     for key, value in module.state_dict().items():

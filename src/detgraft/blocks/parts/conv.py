@@ -33,7 +33,7 @@ class ConvNormAct(nn.Module):
     Args:
         c1: Input channels.
         c2: Output channels.
-        k: Kernel size.
+        k: Kernel size, or height and width of it.
         s: Stride.
         p: Padding; by default what keeps the size at stride 1.
         g: Groups.
@@ -45,7 +45,7 @@ class ConvNormAct(nn.Module):
         self,
         c1: int,
         c2: int,
-        k: int = 1,
+        k: int | tuple[int, int] = 1,
         s: int = 1,
         p: int | None = None,
         g: int = 1,
@@ -53,7 +53,9 @@ class ConvNormAct(nn.Module):
         act: bool | nn.Module = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c1, c2, k, s, autopad(k, p, d), groups=g, dilation=d, bias=False)
+        sides = (k, k) if isinstance(k, int) else k
+        padding = tuple(autopad(side, p, d) for side in sides)
+        self.conv = nn.Conv2d(c1, c2, k, s, padding, groups=g, dilation=d, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(c2)
         self.act = activation(act)
 
