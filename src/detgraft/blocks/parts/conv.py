@@ -53,8 +53,8 @@ class ConvNormAct(nn.Module):
         act: bool | nn.Module = True,
     ) -> None:
         super().__init__()
-        sides = (k, k) if isinstance(k, int) else k
-        padding = tuple(autopad(side, p, d) for side in sides)
+        height, width = (k, k) if isinstance(k, int) else k
+        padding = (autopad(height, p, d), autopad(width, p, d))
         self.conv = nn.Conv2d(c1, c2, k, s, padding, groups=g, dilation=d, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(c2)
         self.act = activation(act)
