@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from detgraft.base.files import write_atomic
 from detgraft.demo.made import make_shapes
 from detgraft.measure.cost import show
 from detgraft.plan.expression import is_expression
-from detgraft.upstream.model.models import YOLO
 from detgraft.upstream.release.quiet import quiet
+from detgraft.upstream.service.training import Epoch, Start, open_trainable, train, weights_of
+from detgraft.upstream.service.validation import Validated, detect, validate
 
 Progress = Callable[[str, int, int], None]
 """Called with a task's name, what is done and what there is to do."""
@@ -31,6 +32,7 @@ Image = npt.NDArray[np.uint8]
 STOCK = "yolo11n"
 GRAFT = "yolo11n+carafe"
 IMGSZ = 160
+DEVICE = "cpu"
 
 # Few pictures need many small steps: no gradient accumulation (nbs = batch), a short warm-up, no mosaic.
 TRAINING: dict[str, Any] = {
@@ -48,15 +50,15 @@ TRAINING: dict[str, Any] = {
     "hsv_v": 0.3,
     "scale": 0.3,
     "flipud": 0.5,
-    "seed": 0,
     "workers": 0,
     "amp": False,
     "val": False,
-    "plots": False,
-    "device": "cpu",
+    "device": DEVICE,
     "verbose": False,
-    "exist_ok": True,
 }
+
+SHOWN = 0.3  # score from which on a detection is drawn
+OVERLAP = 0.7  # IoU of non-maximum suppression
 
 _COLOURS = ((60, 76, 231), (113, 204, 46), (219, 152, 52))  # BGR
 
@@ -118,53 +120,70 @@ def run_demo(out: Path, *, graft: str = GRAFT, epochs: int = 30, progress: Progr
     models = []
     for name in (STOCK, graft):
         weights, seconds = _train(name, data, out, epochs, progress)
-        metrics = _validate(weights, data, out)
+        seen, metrics = _validate(weights, data, out)
         cost = costs[name]
         models.append(DemoModel(name, cost.params, cost.gflops, *metrics, seconds, str(weights)))
     picture = out / "predictions.png"
-    _draw(Path(models[-1].weights), data.parent / "images" / "val", picture)
+    _draw(Path(models[-1].weights), [one.file for one in seen.pictures[:8]], seen.names, picture)
     result = DemoResult(tuple(models), str(picture), str(out))
     write_atomic(out / "result.json", json.dumps(asdict(result), indent=2).encode())
     return result
 
 
+class _Listener:
+    """Told of a training; passes on which epoch is done."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self.name, self.progress = name, progress
+
+    def note_transfer(self, start: Start) -> None:
+        """The demonstration starts from scratch."""
+
+    def refuse_other_batch(self, batch: int) -> None:
+        """On the CPU Ultralytics keeps the batch."""
+
+    def publish(self, epoch: Epoch) -> None:
+        """Tell which epoch is done."""
+        self.progress(self.name, epoch.number + 1, epoch.epochs)
+
+
 def _train(name: str, data: Path, out: Path, epochs: int, progress: Progress) -> tuple[Path, float]:
+    folder = out / "runs" / name.replace("/", "_")
     with quiet():
-        model: Any = YOLO(name if name.endswith(".yaml") or is_expression(name) else f"{name}.yaml")
-        model.add_callback("on_train_epoch_end", lambda trainer: progress(name, trainer.epoch + 1, trainer.epochs))
+        model = open_trainable(name if name.endswith(".yaml") or is_expression(name) else f"{name}.yaml")
         started = time.perf_counter()
-        folder = name.replace("/", "_")
-        model.train(data=str(data), epochs=epochs, project=str(out / "runs"), name=folder, **TRAINING)
+        settings = {**TRAINING, "epochs": epochs}
+        train(model, _Listener(name, progress), settings, data=str(data), seed=0, folder=folder, resume=False)
         seconds = time.perf_counter() - started
-    return Path(model.trainer.last), seconds
+    return weights_of(folder) / "last.pt", seconds
 
 
-def _validate(weights: Path, data: Path, out: Path) -> tuple[float, float]:
+def _validate(weights: Path, data: Path, out: Path) -> tuple[Validated, tuple[float, float]]:
+    folder = out / "runs" / f"val-{weights.parent.parent.name}"
     with quiet():
-        metrics = YOLO(weights).val(
-            data=str(data), imgsz=IMGSZ, batch=8, workers=0, plots=False, device="cpu", verbose=False,
-            project=str(out / "runs"), name=f"val-{weights.parent.parent.name}", exist_ok=True,
-        )  # fmt: skip
-    return float(metrics.box.map50), float(metrics.box.map)
+        found = validate(str(weights), str(data), "val", IMGSZ, 8, folder, DEVICE)
+    return found, (found.figure("mAP50"), found.figure("mAP50-95"))
 
 
-def _draw(weights: Path, pictures: Path, target: Path, columns: int = 4, rows: int = 2, size: int = 320) -> None:
-    """Draw the predictions on the first validation pictures into one PNG."""
-    paths = sorted(pictures.glob("*.jpg"))[: columns * rows]
+def _draw(
+    weights: Path, files: Sequence[str], names: Mapping[int, str], target: Path, columns: int = 4, size: int = 320
+) -> None:
+    """Draw the predictions on pictures into one PNG, with ``columns`` of them in a row."""
     tiles: list[Image] = []
     with quiet():
-        model: Any = YOLO(weights)
-        results = model.predict([str(path) for path in paths], imgsz=IMGSZ, conf=0.3, device="cpu", verbose=False)
-    for result in results:
-        scale = size / max(result.orig_shape)
+        found = list(detect(str(weights), files, IMGSZ, SHOWN, OVERLAP, DEVICE))
+    for file, one in zip(files, found, strict=True):
+        scale = size / max(one.size)
         tile = np.full((size, size, 3), 255, np.uint8)
-        picture = cv2.resize(result.orig_img, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        whole = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.resize(whole, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         tile[: picture.shape[0], : picture.shape[1]] = picture
         for box, label, score in zip(
-            result.boxes.xyxy.tolist(), result.boxes.cls.int().tolist(), result.boxes.conf.tolist(), strict=True
+            one.boxes_D4.tolist(), one.classes_D.astype(int).tolist(), one.scores_D.tolist(), strict=True
         ):
-            _box(tile, [round(value * scale) for value in box], f"{result.names[label]} {score:.2f}", label)
+            _box(tile, [round(value * scale) for value in box], f"{names[label]} {score:.2f}", label)
         tiles.append(tile)
+    rows = -(-len(tiles) // columns)
     tiles += [np.full((size, size, 3), 255, np.uint8)] * (columns * rows - len(tiles))
     sheet = np.vstack([np.hstack(tiles[row * columns : (row + 1) * columns]) for row in range(rows)])
     done, encoded = cv2.imencode(".png", sheet)

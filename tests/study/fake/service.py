@@ -150,7 +150,9 @@ def train(
     return weights / "best.pt"
 
 
-def validate(weights: str, data: str, split: str, imgsz: int, batch: int, folder: Path) -> Validated:
+def validate(
+    weights: str, data: str, split: str, imgsz: int, batch: int, folder: Path, device: str | None = None
+) -> Validated:
     names = yaml.safe_load(Path(data).read_text())["names"]
     random = np.random.default_rng(0)
     pictures = tuple(
@@ -164,7 +166,9 @@ def validate(weights: str, data: str, split: str, imgsz: int, batch: int, folder
     return Validated({"metrics/mAP50-95(B)": 0.5}, pictures, dict(enumerate(names)), has_test=False)
 
 
-def detect(weights: str, files: Sequence[str], imgsz: int, lowest: float, overlap: float) -> Iterator[FoundInPicture]:
+def detect(
+    weights: str, files: Sequence[str], imgsz: int, lowest: float, overlap: float, device: str | None = None
+) -> Iterator[FoundInPicture]:
     with zipfile.ZipFile(weights) as archive:
         arm = archive.read("arm").decode()
     random = np.random.default_rng(len(arm) + ord(arm[-1]))

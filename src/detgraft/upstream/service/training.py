@@ -131,7 +131,8 @@ def train(
     Args:
         model: From :func:`open_trainable`.
         watcher: Who is told.
-        settings: Ultralytics' training arguments.
+        settings: Ultralytics' training arguments; by default without plots, with two loaders, and on the GPU that is
+            visible.
         data: The data YAML, or a name that Ultralytics knows.
         seed: Seed of everything random.
         folder: Where the training writes; what lies there is overwritten.
@@ -143,16 +144,15 @@ def train(
     model.add_callback("on_train_start", lambda trainer: watcher.note_transfer(Start(trainer.model)))
     model.add_callback("on_train_epoch_start", lambda trainer: watcher.refuse_other_batch(int(trainer.batch_size)))
     model.add_callback("on_model_save", lambda trainer: watcher.publish(_epoch_of(trainer)))
+    usual = {"plots": False, "workers": 2, "device": device_name(), "val": True}
     model.train(
-        **{"plots": False, "workers": 2, **settings},
+        **{**usual, **settings},
         data=data,
         seed=seed,
-        device=device_name(),
         project=str(folder.parent),
         name=folder.name,
         exist_ok=True,
         save=True,
-        val=True,
         resume=resume,
     )
     return weights_of(folder) / "best.pt"

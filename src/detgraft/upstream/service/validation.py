@@ -57,6 +57,14 @@ class Validated:
     names: Mapping[int, str]
     has_test: bool
 
+    def figure(self, name: str) -> float:
+        """One of Ultralytics' figures; 0 where it has none, as it shows it.
+
+        Args:
+            name: Its name without the kind of task, such as ``mAP50-95``.
+        """
+        return next((value for key, value in self.figures.items() if key.startswith(f"metrics/{name}(") and value), 0.0)
+
 
 @dataclass(frozen=True)
 class FoundInPicture:
@@ -75,7 +83,9 @@ class FoundInPicture:
     size: tuple[int, int]
 
 
-def validate(weights: str, data: str, split: str, imgsz: int, batch: int, folder: Path) -> Validated:
+def validate(
+    weights: str, data: str, split: str, imgsz: int, batch: int, folder: Path, device: str | None = None
+) -> Validated:
     """Run Ultralytics' own validation.
 
     Args:
@@ -85,6 +95,7 @@ def validate(weights: str, data: str, split: str, imgsz: int, batch: int, folder
         imgsz: Side in pixels.
         batch: Batch size.
         folder: Where Ultralytics may write.
+        device: Where to run; the GPU that is visible by default.
     """
     model = YOLO(weights)
     seen: list[Any] = []
@@ -94,7 +105,7 @@ def validate(weights: str, data: str, split: str, imgsz: int, batch: int, folder
         split=split,
         imgsz=imgsz,
         batch=batch,
-        device=device_name(),
+        device=device or device_name(),
         workers=0,
         plots=False,
         verbose=False,
@@ -112,7 +123,9 @@ def validate(weights: str, data: str, split: str, imgsz: int, batch: int, folder
     )
 
 
-def detect(weights: str, files: Sequence[str], imgsz: int, lowest: float, overlap: float) -> Iterator[FoundInPicture]:
+def detect(
+    weights: str, files: Sequence[str], imgsz: int, lowest: float, overlap: float, device: str | None = None
+) -> Iterator[FoundInPicture]:
     """Run a checkpoint over pictures, one at a time so that no picture's padding depends on another.
 
     Args:
@@ -121,12 +134,14 @@ def detect(weights: str, files: Sequence[str], imgsz: int, lowest: float, overla
         imgsz: Side in pixels.
         lowest: Least score that is kept.
         overlap: IoU of non-maximum suppression.
+        device: Where to run; the GPU that is visible by default.
 
     Yields:
         What was found in each picture, in order.
     """
     model = YOLO(weights)
-    settings = {"conf": lowest, "iou": overlap, "max_det": MAX_DETECTIONS, "imgsz": imgsz, "device": device_name()}
+    where = device or device_name()
+    settings = {"conf": lowest, "iou": overlap, "max_det": MAX_DETECTIONS, "imgsz": imgsz, "device": where}
     for file in files:
         # A list of files would be read as one batch, whatever batch= says, and padded to a square unless all its
         # pictures had one shape. A star in a path would be searched for.
