@@ -19,7 +19,7 @@ from detgraft.errors import DetgraftError
 from detgraft.plan.rows import Plan
 from detgraft.upstream.model.models import open_model
 from detgraft.upstream.service.descriptions import description_of, mapping_of, plan_for
-from detgraft.upstream.service.models import is_rtdetr, is_topk
+from detgraft.upstream.service.models import class_count_of, is_rtdetr, is_topk
 from detgraft.verify.parity import Form
 
 SMALL = 160
@@ -108,9 +108,7 @@ class Subject:
 
 def form_of(model: Any) -> Form:
     """Return how a model lays out its predictions."""
-    head = list(model.model)[-1]
-    classes = int(getattr(head, "nc", 0) or model.yaml.get("nc") or 1)
-    return Form(classes, is_topk(model), is_rtdetr(model))
+    return Form(class_count_of(model), is_topk(model), is_rtdetr(model))
 
 
 def wake(model: Any, pictures: Tensor) -> Any:

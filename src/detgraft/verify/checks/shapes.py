@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from detgraft.errors import DetgraftError
 from detgraft.measure.watch import (
@@ -18,7 +17,7 @@ from detgraft.measure.watch import (
     watching,
 )
 from detgraft.upstream.describe import layers
-from detgraft.upstream.service.models import is_rtdetr, is_topk
+from detgraft.upstream.service.models import has_anchors, is_rtdetr, stated_strides
 from detgraft.verify.parity import compare
 from detgraft.verify.result import CheckResult, verdict
 from detgraft.verify.subject import Subject, form_of
@@ -77,17 +76,11 @@ def _selector_stride(layer: Any, outputs: layers.Sizes, height: int) -> str:
 
 def _head_strides(subject: Subject, strides: dict[int, float]) -> list[str]:
     """The strides that the head works with against those of the features that it is given."""
-    head = list(subject.model.model)[-1]
-    stated = getattr(head, "stride", None)
-    sources = head.f if isinstance(head.f, list) else [head.f]
-    if not isinstance(stated, Tensor) or len(stated) != len(sources):
-        return []
     problems = []
-    for position, source in enumerate(sources):
-        index = int(head.i) - 1 if source == -1 else int(source)
+    for index, stated in stated_strides(subject.model):
         found = strides.get(index)
-        if found is not None and abs(found - float(stated[position])) > 0.01 * found:
-            problems.append(f"{subject.layer(index)} has stride {found:g}; the head counts with {stated[position]:g}")
+        if found is not None and abs(found - stated) > 0.01 * found:
+            problems.append(f"{subject.layer(index)} has stride {found:g}; the head counts with {stated:g}")
     return problems
 
 
@@ -114,9 +107,7 @@ def _sweep(subject: Subject, model: Any, figures: dict[str, Any]) -> list[str]:
     """Run one model at changing sizes; every answer must be finite and cover the whole picture."""
     problems = []
     tried = {}
-    head = list(model.model)[-1]
-    strides = getattr(head, "stride", None)
-    ranked = is_topk(model) or type(head).__name__ == "Classify"
+    strides = [stride for _, stride in stated_strides(model)] if has_anchors(model) else []
     for name, (height, width) in _sizes(subject).items():
         subject.say(f"forward pass at {height}x{width}")
         bad: list[int] = []
@@ -134,8 +125,8 @@ def _sweep(subject: Subject, model: Any, figures: dict[str, Any]) -> list[str]:
         tried[name] = f"{height}x{width}"
         if bad:
             problems.append(f"{subject.layer(bad[0])} returns values that are not finite at {height}x{width} ({name})")
-        if not ranked and isinstance(strides, Tensor) and answer.ndim == 3:
-            cells = sum(-(-height // int(s)) * -(-width // int(s)) for s in strides.tolist())
+        if strides and answer.ndim == 3:
+            cells = sum(-(-height // int(s)) * -(-width // int(s)) for s in strides)
             if answer.shape[-1] != cells:
                 problems.append(f"the answer at {height}x{width} has {answer.shape[-1]} anchors, expected {cells}")
     figures["sizes"] = tried
