@@ -19,7 +19,7 @@ import torch
 from benchmarks.cases import carafe, convnextv2
 from benchmarks.cases.models import channels_last, compiled, training_step
 from benchmarks.measure import Case, Work, unchecked, within
-from detgraft.blocks.backbones.convnext_fast import SWITCH
+from detgraft.kernels.policy import SWITCH
 from detgraft.upstream.model.models import build
 
 FLOOR = "memory floor"
@@ -30,8 +30,10 @@ def carafe_forms(
 ) -> Mapping[str, Work]:
     x, y, mask = math.prod(shape), 4 * math.prod(shape), 4 * 25 * shape[0] * shape[2] * shape[3]
     moved = x + mask + y + ((y + x + mask) + (x + mask) if backward else 0)  # values: forward, then read and written
-    forms = carafe.forms(shape, backward, device, dtype)
-    return {**forms, FLOOR: copying(moved * dtype.itemsize, device)}
+    forms = dict(carafe.forms(shape, backward, device, dtype))
+    ours = forms.pop("ours")
+    switched = {name: _switched(ours, value) for name, value in (("ours", "1"), ("switch off", "0"))}
+    return {**switched, **forms, FLOOR: copying(moved * dtype.itemsize, device)}
 
 
 def copying(size: int, device: str) -> Work:

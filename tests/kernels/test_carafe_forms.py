@@ -155,8 +155,10 @@ def test_cpu_uses_the_tiled_form(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("switch", ["0", "1"], ids=["plain", "triton"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_cuda_equals_cpu(shape: tuple[int, ...]) -> None:
+def test_cuda_equals_cpu(shape: tuple[int, ...], switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETGRAFT_TRITON", switch)
     x, mask = example(shape, torch.float32)
     expected = outcome(plain_carafe, x, mask, *shape[4:6])
     x, mask = (t.detach().cuda().requires_grad_() for t in (x, mask))

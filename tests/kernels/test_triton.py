@@ -165,8 +165,9 @@ def test_block_on_cuda(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> N
     from test_convnext_fast import outcome, pair
 
     from detgraft.blocks.backbones import convnext_fast
+    from detgraft.kernels import policy
 
-    monkeypatch.setenv(convnext_fast.SWITCH, "1")
+    monkeypatch.setenv(policy.SWITCH, "1")
     calls: list[str] = []
     original = convnext_fast.gelu_response
     monkeypatch.setattr(convnext_fast, "gelu_response", lambda *a: calls.append("triton") or original(*a))

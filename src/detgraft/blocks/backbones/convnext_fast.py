@@ -3,8 +3,8 @@
 Paper: ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders (arXiv 2301.00808).
 Source: huggingface/pytorch-image-models ``timm/models/convnext.py`` (Apache-2.0), whose module is subclassed; the fast
 forwards are own code from the formulas: one for the CPU in full precision (`detgraft.kernels.convnext`), one for CUDA
-in any precision (`detgraft.kernels.response_triton`), which is used where the environment says
-``DETGRAFT_TRITON_CONVNEXT=1``: its gain has not been measured on a GPU yet. No weights.
+in any precision (`detgraft.kernels.response_triton`), which is used where the environment asks for it
+(`detgraft.kernels.policy`): its gain has not been measured on a GPU yet. No weights.
 Differences: the sums run in another order, within float32's rounding. Everything that the fast forms do not cover is
 timm's own forward: reduced precision on the CPU, tracing and export, ``torch.compile``, counted, hooked or replaced
 layers, layer scale, active stochastic depth, another activation.
@@ -14,7 +14,6 @@ Shape suffixes: B batch, C channels, H height, W width, L positions.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -28,16 +27,13 @@ from torch.overrides import TorchFunctionMode
 
 from detgraft.kernels.convnext import response_mlp
 from detgraft.kernels.depthwise import depthwise, is_depthwise
+from detgraft.kernels.policy import wants_triton
 from detgraft.kernels.recording import is_autocast, is_recorded
 
 try:
     from detgraft.kernels.response_triton import gelu_response
 except ImportError:  # Triton comes with PyTorch for CUDA on Linux only
     gelu_response = None  # type: ignore[assignment]
-
-
-SWITCH = "DETGRAFT_TRITON_CONVNEXT"
-"""Environment variable that turns the form for CUDA on."""
 
 
 class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
@@ -84,7 +80,7 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
             is_full = x_BCHW.dtype in (torch.float32, torch.float64) and self.conv_dw.weight.dtype == x_BCHW.dtype
             if is_autocast() or not is_full:
                 return False
-        elif not x_BCHW.is_cuda or gelu_response is None or os.environ.get(SWITCH) != "1":
+        elif not x_BCHW.is_cuda or gelu_response is None or not wants_triton("convnext"):
             return False
         mlp, norm = self.mlp, self.norm
         if type(mlp) is not GlobalResponseNormMlp or type(mlp.grn) is not GlobalResponseNorm:
