@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detgraft.study.design.terms import ALPHA
+from detgraft.study.design.terms import ALPHA, LOOKS
 from detgraft.study.judge.joint import joint_interval
+from detgraft.study.judge.sequential import Stop, advance, begin, verdicts
 from detgraft.study.judge.statistics import Verdict, cautious_t, decide, holm, paired_t
 
 STUDIES = 2000
@@ -208,6 +209,106 @@ def run_pictures(seed: int = 20260102) -> list[PictureRow]:
     return [simulate_pictures(*setting, np.random.default_rng(s)) for setting, s in zip(settings, streams, strict=True)]
 
 
+@dataclass(frozen=True)
+class SequentialRow:
+    """A sequential study of at most 12 seeds beside one of 10 seeds on the same figures; shares as in :class:`Row`."""
+
+    noise: str
+    effect: float
+    variants: int
+    false_family: float
+    false_fixed: float
+    helps: float
+    helps_fixed: float
+    same: float
+    same_fixed: float
+    hopeless: float
+    runs: float
+
+
+FIXED = 10
+
+
+def simulate_sequential(
+    name: str, noise: Noise, effect: float, variants: int, random: np.random.Generator, base_noise: Noise | None = None
+) -> SequentialRow:
+    """Judge 2,000 studies at the default looks, by the function that decides which runs a study still needs."""
+    base = SD * (base_noise or noise)(random, (STUDIES, LOOKS[-1]))
+    arms = SD * noise(random, (STUDIES, variants, LOOKS[-1])) + effect * SD
+    course = begin((STUDIES, variants))
+    for seeds in LOOKS:
+        course = advance(course, base[..., :seeds], arms[..., :seeds], LOOKS, MARGIN)
+    given = verdicts(course)
+    cautious, _ = cautious_t(np.broadcast_to(base[:, None, :FIXED], (*arms.shape[:-1], FIXED)), arms[..., :FIXED])
+    fixed = decide(cautious, holm(cautious.p), MARGIN)
+
+    def false(said: NDArray[np.object_]) -> float:
+        wrong = (said == Verdict.HURTS) | ((said == Verdict.HELPS) & (effect == 0))
+        return float(wrong.any(axis=-1).mean())
+
+    # The base is trained as long as any variant goes on.
+    runs = course.seeds.sum(axis=-1) + course.seeds.max(axis=-1)
+    return SequentialRow(
+        noise=name,
+        effect=effect,
+        variants=variants,
+        false_family=false(given),
+        false_fixed=false(fixed),
+        helps=float((given == Verdict.HELPS).mean()),
+        helps_fixed=float((fixed == Verdict.HELPS).mean()),
+        same=float((given == Verdict.SAME).mean()),
+        same_fixed=float((fixed == Verdict.SAME).mean()),
+        hopeless=float((course.stop == Stop.HOPELESS).mean()),
+        runs=float(runs.mean() / (FIXED * (variants + 1))),
+    )
+
+
+def run_sequential(seed: int = 20260103) -> list[SequentialRow]:
+    """Every setting of the table of sequential studies."""
+    settings: list[tuple[str, Noise, float, int, Noise | None]] = [
+        ("normal", normal, effect, variants, None) for effect in (0.0, 1.0, 2.0, 3.0) for variants in (1, 5)
+    ]
+    settings += [
+        (name, noise, 0.0, variants, None)
+        for name, noise in (("heavy", heavy), ("skewed", skewed))
+        for variants in (1, 5)
+    ]
+    settings += [(name, noise, 0.0, variants, base) for name, (noise, base) in UNLIKE.items() for variants in (1, 5)]
+    streams = np.random.SeedSequence(seed).spawn(len(settings))
+    return [
+        simulate_sequential(*setting, np.random.default_rng(s), base)
+        for (*setting, base), s in zip(settings, streams, strict=True)
+    ]
+
+
+def failures_sequential(rows: list[SequentialRow]) -> list[str]:
+    """What the table of sequential studies breaks of its promises."""
+    error = 1.96 * math.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
+    found = []
+    for row in rows:
+        where = f"sequential, {row.noise}, effect {row.effect:g} sd, {row.variants} variants"
+        held = not row.noise.startswith("log-normal") or (row.noise == HELD and row.variants == 1)
+        if held and row.effect == 0 and row.false_family > ALPHA + error:
+            found.append(f"{where}: {row.false_family:.2%} of studies have a false verdict")
+        if row.effect > 0 and row.helps < row.helps_fixed - 0.02:
+            found.append(f'{where}: "helps" in {row.helps:.2%}, with {FIXED} seeds in {row.helps_fixed:.2%}')
+    return found
+
+
+def sequential_table(rows: list[SequentialRow]) -> str:
+    head = (
+        "| noise | true effect (sd) | variants | studies with a false verdict | with 10 seeds | helps | with 10 seeds"
+        " | no measurable difference | with 10 seeds | hopeless | runs, of those with 10 seeds |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|\n"
+    )
+    lines = [
+        f"| {r.noise} | {r.effect:g} | {r.variants} | {r.false_family:.2%} | {r.false_fixed:.2%} | {r.helps:.2%}"
+        f" | {r.helps_fixed:.2%} | {r.same:.2%} | {r.same_fixed:.2%} | {r.hopeless:.2%} | {r.runs:.2f} |"
+        for r in rows
+    ]
+    return head + "\n".join(lines) + "\n"
+
+
 def failures(rows: list[Row]) -> list[str]:
     """What the table breaks of its promises; rows of which nothing is promised are shown for honesty."""
     error = 1.96 * math.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
@@ -251,9 +352,15 @@ def pictures_table(rows: list[PictureRow]) -> str:
     return head + "\n".join(lines) + "\n"
 
 
-def document(rows: list[Row], pictures: list[PictureRow] | None = None) -> str:
+def document(
+    rows: list[Row], pictures: list[PictureRow] | None = None, sequential: list[SequentialRow] | None = None
+) -> str:
     """The Markdown page: what was simulated, the tables, and how to read them."""
     pictures = run_pictures() if pictures is None else pictures
+    sequential = run_sequential() if sequential is None else sequential
+    misses = failures_sequential(sequential)
+    kept = "Both hold." if not misses else "Broken: " + "; ".join(misses) + "."
+    runs = {(row.effect, row.variants): row.runs for row in sequential if row.noise == "normal"}
     error = 1.96 * math.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
     broken = failures(rows)
     outcome = "All four hold." if not broken else "Broken: " + "; ".join(broken) + "."
@@ -298,17 +405,36 @@ picture's difference, in sd of the figure over seeds, once for what all seeds sh
 {pictures_table(pictures)}
 Where pictures scatter, an interval over seeds alone excludes 0 far too often for a statement about other pictures. A
 study whose interval over seeds excludes 0 while the one over both does not says that it holds for these pictures only.
+
+## Sequential studies
+
+`stop: sequential` with looks after {", ".join(str(n) for n in LOOKS)} seeds, against {FIXED} seeds for every arm,
+on the same figures and with the same care about unlike scatter. "Hopeless" are arms that ended early because the
+remaining seeds would hardly have found anything. Runs include the base's, which go on as long as any variant does.
+
+Promised: at most 5 % of studies, plus the simulation error, contain a false verdict for normal, heavy-tailed, skewed
+and unequal scatter and for one variant of log-normal scatter; "helps" at most 2 points rarer than with {FIXED} seeds.
+{kept}
+
+{sequential_table(sequential)}
+Where it saves: where nothing differs ({runs[0.0, 1]:.2f} of the runs with one variant, {runs[0.0, 5]:.2f} with five)
+and for large effects ({runs[3.0, 1]:.2f} and {runs[3.0, 5]:.2f} at 3 sd). Where it saves next to nothing: effects of
+2 sd with five variants ({runs[2.0, 5]:.2f}), because Holm's first step asks for p values that 6 to 8 seeds seldom give
+and the base goes on until the last variant has ended. The aims of 0.6 of the runs at 3 sd and 0.75 at 2 sd are not
+reached: looks after 3 to 6 seeds decide little since the p value is raised there for a tail that cannot be excluded.
+And an arm that ends as hopeless has "cannot tell", where {FIXED} seeds would often have shown "no measurable
+difference": to show that two arms are alike, run all the seeds.
 """
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("docs/study-simulation.md"))
-    rows = run_all()
+    rows, sequential = run_all(), run_sequential()
     out: Path = parser.parse_args().out
-    out.write_text(document(rows), encoding="utf-8")
-    broken = failures(rows)
-    print(table(rows), *broken, sep="\n")
+    out.write_text(document(rows, sequential=sequential), encoding="utf-8")
+    broken = failures(rows) + failures_sequential(sequential)
+    print(table(rows), sequential_table(sequential), *broken, sep="\n")
     return 1 if broken else 0
 
 

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -210,12 +209,11 @@ def test_latencies_under_load_carry_a_warning(written: Report) -> None:
     assert loaded(found) == ""
 
     def with_load(arm: ArmSummary, load: float | None) -> ArmSummary:
-        cost = SimpleNamespace(**{**dataclasses.asdict(arm.cost), "load": load})
-        return dataclasses.replace(arm, cost=cost)  # type: ignore[arg-type]
+        return dataclasses.replace(arm, cost=dataclasses.replace(arm.cost, load=load))
 
-    arms = [with_load(arm, load) for arm, load in zip(found.arms, (0.0, 1.5, None, 0.1, 0.0), strict=True)]
+    arms = [with_load(arm, load) for arm, load in zip(found.arms, (0.0, 0.6, None, 0.01, 0.0), strict=True)]
     text = loaded(dataclasses.replace(found, arms=tuple(arms)))
-    assert f"too long: {found.arms[1].name} (load 1.5)." in text
+    assert f"too long: {found.arms[1].name} (60% busy)." in text
 
 
 def test_claims_are_text_and_tables() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import itertools
 import math
@@ -195,6 +196,11 @@ def simulated(simulation: ModuleType) -> list[Any]:
     return list(simulation.run_all())
 
 
+@pytest.fixture(scope="module")
+def sequential(simulation: ModuleType) -> list[Any]:
+    return list(simulation.run_sequential())
+
+
 def test_simulated_studies_keep_the_promises(simulation: ModuleType, simulated: list[Any]) -> None:
     rows = simulated
     assert simulation.failures(rows) == []
@@ -203,9 +209,20 @@ def test_simulated_studies_keep_the_promises(simulation: ModuleType, simulated: 
         assert row.helps + row.hurts + row.same + row.unknown == pytest.approx(1)
 
 
-def test_the_committed_table_is_the_one_that_the_script_makes(simulation: ModuleType, simulated: list[Any]) -> None:
+def test_simulated_sequential_studies_keep_the_promises(simulation: ModuleType, sequential: list[Any]) -> None:
+    assert simulation.failures_sequential(sequential) == []
+    runs = {(row.effect, row.variants): row.runs for row in sequential if row.noise == "normal"}
+    assert len(runs) == 8
+    assert max(runs[0.0, 1], runs[0.0, 5]) < 0.75
+    worse = dataclasses.replace(sequential[0], false_family=0.09)
+    assert "false verdict" in simulation.failures_sequential([worse])[0]
+
+
+def test_the_committed_table_is_the_one_that_the_script_makes(
+    simulation: ModuleType, simulated: list[Any], sequential: list[Any]
+) -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "study-simulation.md"
-    assert page.read_text(encoding="utf-8") == simulation.document(simulated)
+    assert page.read_text(encoding="utf-8") == simulation.document(simulated, sequential=sequential)
 
 
 def test_the_simulation_notices_a_broken_rule(simulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

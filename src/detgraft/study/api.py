@@ -12,6 +12,7 @@ from detgraft.errors import ArgumentError, Location
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.spec import StudySpec, read_spec, spec_from_arguments
 from detgraft.study.design.template import TEMPLATE
+from detgraft.study.judge.analysis import progress
 from detgraft.study.judge.evidence import State
 from detgraft.study.report.report import Report, write_report
 from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
@@ -34,6 +35,7 @@ class Status:
         states: Number of cells in each state.
         failed: Sentence of each failed run by its label.
         cells: Every cell with its state.
+        spared: Number of cells without a result that a sequential study does not need; 0 until every variant stopped.
     """
 
     name: str
@@ -41,11 +43,12 @@ class Status:
     states: Mapping[str, int]
     failed: Mapping[str, str]
     cells: tuple[tuple[Cell, State], ...]
+    spared: int = 0
 
     @property
     def complete(self) -> bool:
-        """Whether every cell has a result."""
-        return all(state is State.DONE for _, state in self.cells)
+        """Whether every cell that the study needs has a result."""
+        return sum(state is not State.DONE for _, state in self.cells) == self.spared
 
     def to_json(self) -> dict[str, object]:
         """The status as plain JSON values."""
@@ -53,6 +56,7 @@ class Status:
             "name": self.name,
             "folder": str(self.folder),
             "complete": self.complete,
+            "spared": self.spared,
             "states": dict(self.states),
             "failed": dict(self.failed),
             "cells": [
@@ -149,12 +153,17 @@ def status(study: Study) -> Status:
     folder = StudyFolder(spec)
     cells = tuple((cell, cell.state()) for cell in folder.cells())
     found = [state for _, state in cells]
+    course, place = progress(folder), {seed: at for at, seed in enumerate(spec.seeds)}
+    spared = 0
+    if course is not None and course.ended:
+        spared = sum(s is not State.DONE and not course.needs(c.arm.name, place[c.seed]) for c, s in cells)
     return Status(
         name=spec.name,
         folder=folder.path,
         states={state.value: found.count(state) for state in State},
         failed={cell.label: cell.error() for cell, state in cells if state is State.FAILED},
         cells=cells,
+        spared=spared,
     )
 
 

@@ -40,6 +40,7 @@ def read_fields(located: Located, default_name: str) -> dict[str, Any]:
         "variants": variants,
         "controls": controls,
         "seeds": _seeds(located),
+        "looks": _looks(located),
         "train": _train(located),
         "init": init,
         "weights": _weights(located, init, base_model),
@@ -96,8 +97,10 @@ def _number(located: Located, key: str, default: float, low: float, high: float,
 def _seeds(located: Located) -> tuple[int, ...]:
     value = located.values.get("seeds")
     expected = f"seeds: expected how many (1 to {MOST_SEEDS}) or a list of different whole numbers from 0 up"
+    if value is None and "stop" in located.values:
+        return tuple(range(terms.LOOKS[-1]))
     if value is None:
-        raise located.fail("the key 'seeds:' is missing; 6 is a sensible number.")
+        raise located.fail("the key 'seeds:' is missing; 8 is a sensible number.")
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:
         return tuple(range(value))
     if isinstance(value, list) and value and len(value) <= MOST_SEEDS:
@@ -105,6 +108,29 @@ def _seeds(located: Located) -> tuple[int, ...]:
         if good and len(set(value)) == len(value):
             return tuple(value)
     raise located.fail(f"{expected}, found {value!r}.", "seeds")
+
+
+def _looks(located: Located) -> tuple[int, ...]:
+    """Numbers of seeds after which a sequential study looks; none where it runs all its seeds."""
+    value = located.values.get("stop")
+    if value is None or value == "never":
+        return ()
+    count = len(_seeds(located))
+    if value == terms.SEQUENTIAL and count > terms.LOOKS[0]:
+        return (*(n for n in terms.LOOKS if n < count), count)
+    if value == terms.SEQUENTIAL:
+        raise located.fail(
+            f"stop: a sequential study needs at least {terms.LOOKS[0] + 1} seeds, found {count}.", "stop"
+        )
+    looks = value.get(terms.SEQUENTIAL) if isinstance(value, dict) and len(value) == 1 else None
+    whole = isinstance(looks, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in looks)
+    if not whole or not looks or looks[0] < 2 or looks[-1] != count or sorted(set(looks)) != looks:
+        raise located.fail(
+            "stop: expected never, sequential, or {sequential: [3, 6, 10]}: numbers of seeds that rise from 2 or more"
+            f" to all {count}, found {value!r}.{nearest(str(value), (terms.SEQUENTIAL, 'never'))}",
+            "stop",
+        )
+    return tuple(looks)
 
 
 def _train(located: Located) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class StudySpec:
         located: The values as written and their lines.
         folder: Folder that relative paths in the file are taken from.
         fingerprints: SHA-256 of every file that the study names, by the name as written.
+        looks: Numbers of seeds after which a sequential study looks; empty where it runs all its seeds.
     """
 
     name: str
@@ -54,6 +55,7 @@ class StudySpec:
     located: Located
     folder: Path
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    looks: tuple[int, ...] = ()
 
     @property
     def source(self) -> str:
@@ -93,6 +95,7 @@ class StudySpec:
             "metrics": vars(self.metrics),
             "plugins": list(self.plugins),
             "files": dict(sorted(self.fingerprints.items())),
+            **({"looks": list(self.looks)} if self.looks else {}),
         }
 
     def digest(self) -> str:

@@ -26,8 +26,10 @@ variants:
   #   name: repvit and carafe
   # - model: my_model.yaml
 
-# How many times each arm is trained (or a list of seeds). With fewer than 6, expect "cannot tell".
-seeds: 6
+# How many times each arm is trained (or a list of seeds). With fewer than 8, expect "cannot tell".
+seeds: 8
+
+# stop: sequential         # looks after 3, 4, 6, 8, 10, ... seeds and ends an arm as soon as its verdict is clear
 
 # Ultralytics' training arguments, the same for every arm.
 train:

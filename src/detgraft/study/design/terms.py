@@ -18,6 +18,7 @@ KEYS = (
     "base",
     "variants",
     "seeds",
+    "stop",
     "train",
     "init",
     "weights",
@@ -31,6 +32,9 @@ KEYS = (
     "track",
     "out",
 )
+SEQUENTIAL = "sequential"
+LOOKS = (3, 4, 6, 8, 10, 12)
+"""Numbers of seeds after which a sequential study looks, unless its file says otherwise."""
 METRIC_KEYS = ("primary", "split", "margin", "alpha", "bootstrap")
 PRIMARY = ("AP", "AP50", "AP75")
 INITS = ("scratch", "transfer", "pretrained")

@@ -18,6 +18,7 @@ from detgraft.study.design.terms import asks_for_weights
 from detgraft.study.judge.evidence import Evidence, Run, State
 from detgraft.study.judge.joint import bootstrap_interval, joint_interval, only_for_these_pictures
 from detgraft.study.judge.result import Result
+from detgraft.study.judge.sequential import Progress, compare_sequentially, follow
 from detgraft.study.judge.statistics import Comparison, compare, paired_t, points
 
 FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
@@ -122,6 +123,8 @@ class Analysis:
         failed: Sentence of each failed run.
         extended: How the study was extended after results were seen.
         digest: SHA-256 of the study.
+        looks: Numbers of seeds after which a sequential study looks; empty where it runs all its seeds.
+        spared: Number of runs that a sequential study did not need; 0 until every variant has stopped.
     """
 
     name: str
@@ -139,6 +142,8 @@ class Analysis:
     failed: Mapping[str, str]
     extended: tuple[Mapping[str, Any], ...]
     digest: str
+    looks: tuple[int, ...] = ()
+    spared: int = 0
 
     @property
     def base(self) -> ArmSummary:
@@ -173,6 +178,17 @@ def analyse(study: Evidence) -> Analysis:
     decides = spec.metrics
     against = partial(compare, margin=decides.margin, alpha=decides.alpha, figure=decides.primary)
     found = against(base, variants)
+    course = progress(study)
+    spared = 0
+    if course is not None:
+        found = compare_sequentially(
+            base, variants, spec.seeds, spec.looks, decides.margin, decides.alpha, decides.primary
+        )
+        place = {seed: at for at, seed in enumerate(spec.seeds)}
+        unneeded = [
+            run for run in runs if run.state is not State.DONE and not course.needs(run.arm.name, place[run.seed])
+        ]
+        spared = len(unneeded) if course.ended else 0
     control = spec.controls[0].name if spec.controls and values[spec.controls[0].name] else None
     summaries = [
         _summary(arm.name, arm.role, arm.model, by_arm[arm.name], values[arm.name], split)
@@ -199,7 +215,28 @@ def analyse(study: Evidence) -> Analysis:
         failed={run.label: run.message for run in runs if run.state is State.FAILED},
         extended=tuple(study.extended()),
         digest=spec.digest(),
+        looks=spec.looks,
+        spared=spared,
     )
+
+
+def progress(study: Evidence) -> Progress | None:
+    """Where a sequential study stands; None for one that runs all its seeds.
+
+    Raises:
+        StudyError: Runs were measured on different pictures.
+    """
+    spec = study.spec
+    if not spec.looks:
+        return None
+    results = [run.result for run in study.runs() if run.result is not None]
+    figures: dict[str, dict[int, float]] = {arm.name: {} for arm in spec.arms}
+    if results:
+        split = _deciding_split(spec.metrics.split, results, study.path)
+        for result in results:
+            figures[result.arm] |= _values({result.seed: result}, split, spec.metrics.primary)
+    variants = {arm.name: figures[arm.name] for arm in spec.variants}
+    return follow(figures[spec.base.name], variants, spec.seeds, spec.looks, spec.metrics.margin, spec.metrics.alpha)
 
 
 def _deciding_split(wanted: str, results: Iterable[Result], where: Path) -> str:

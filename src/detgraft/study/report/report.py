@@ -17,6 +17,7 @@ import jinja2
 
 from detgraft.base.files import csv_text, write_atomic, write_json
 from detgraft.errors import Location
+from detgraft.measure.load import LOADED
 from detgraft.study.design.errors import StudyError
 from detgraft.study.judge.analysis import FIGURES, Analysis, ArmSummary, analyse
 from detgraft.study.judge.evidence import State
@@ -26,7 +27,6 @@ from detgraft.study.report.pictures import MOST, Disagreement, disagreements
 from detgraft.study.run.store import Cell, StudyFolder
 
 TEMPLATES = Path(__file__).parent / "templates"
-LOAD_ALLOWED = 0.2  # the share of a machine that may be busy with something else while a latency is measured
 CLASSES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.SAME: "same", Verdict.UNKNOWN: "unknown"}
 
 
@@ -166,7 +166,7 @@ def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]
         "colours": {arm.name: colour_of(found, arm) for arm in found.arms},
         "headline": headline(found),
         "finished": finished,
-        "planned": sum(found.cells.values()),
+        "planned": sum(found.cells.values()) - found.spared,
         "resumed": [(arm.name, seed) for arm in found.arms for seed in arm.resumed],
         "figures": FIGURES,
         "loaded": loaded(found),
@@ -200,11 +200,10 @@ def headline(found: Analysis) -> str:
 def loaded(found: Analysis) -> str:
     """Warning about latencies that were measured while the machine had other work; empty when there are none.
 
-    The cost's ``load`` is the share of the machine that was busy with something else, from 0 up; results written
-    before it was recorded have none.
+    Costs that were measured before the load was recorded have none.
     """
-    busy = {arm.name: getattr(arm.cost, "load", None) for arm in found.arms if arm.cost.latency_ms is not None}
-    names = [f"{name} (load {load:.2g})" for name, load in busy.items() if load is not None and load > LOAD_ALLOWED]
+    busy = {arm.name: arm.cost.load for arm in found.arms if arm.cost.latency_ms is not None}
+    names = [f"{name} ({load:.0%} busy)" for name, load in busy.items() if load is not None and load > LOADED]
     if not names:
         return ""
     return (
@@ -267,6 +266,8 @@ def verdicts_json(found: Analysis) -> dict[str, Any]:
         "primary": found.primary,
         "margin": found.margin,
         "alpha": found.alpha,
+        "looks": list(found.looks),
+        "spared": found.spared,
         "cells": dict(found.cells),
         "extended": [dict(item) for item in found.extended],
         "arms": [dataclasses.asdict(arm) for arm in found.arms],

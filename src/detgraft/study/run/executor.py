@@ -16,6 +16,7 @@ from detgraft.base.files import read_json, write_json
 from detgraft.base.processors import available_cpus
 from detgraft.study.design.config import config_of
 from detgraft.study.design.errors import StudyBusyError
+from detgraft.study.judge.analysis import progress
 from detgraft.study.judge.evidence import State
 from detgraft.study.run.failures import EXIT_BUSY, EXIT_UNRECORDED, explain
 from detgraft.study.run.launch import CELL, Slot, start, stop
@@ -146,6 +147,7 @@ class Engine:
     ) -> None:
         self.folder, self.pool, self.listen, self.on_done = folder, pool, listen, on_done
         self.cells = list(folder.cells())
+        self._place = {seed: place for place, seed in enumerate(folder.spec.seeds)}
         self.epochs = int(folder.spec.train["epochs"])
         self._deaths: dict[Cell, tuple[int, int]] = {}
         self._progress: dict[Cell, int] = {}
@@ -162,7 +164,8 @@ class Engine:
         Raises:
             StudyBusyError: Another living process works on one of the cells.
         """
-        queue = deque(self._todo(retry, restart))
+        waiting = self._todo(retry, restart)
+        queue = deque(self._due(waiting))
         running: set[Cell] = set()
         try:
             while queue or running:
@@ -170,14 +173,24 @@ class Engine:
                     cell = queue.popleft()
                     if self._start(cell):
                         running.add(cell)
-                for cell, status in self.pool.ended():
+                ended = self.pool.ended()
+                for cell, status in ended:
                     running.discard(cell)
                     if self._settle(cell, status):
                         queue.appendleft(cell)
+                if not queue and (ended or not running):
+                    queue.extend(self._due(waiting))
                 self._watch(running)
                 time.sleep(POLL)
         finally:
             self.pool.close()
+
+    def _due(self, waiting: list[Cell]) -> list[Cell]:
+        """Take the cells out of ``waiting`` that are to run now: all, or those up to the next look of their arm."""
+        due = progress(self.folder)
+        chosen = [cell for cell in waiting if due is None or due.needs(cell.arm.name, self._place[cell.seed])]
+        waiting[:] = [cell for cell in waiting if cell not in chosen]
+        return chosen
 
     def _todo(self, retry: bool, restart: bool) -> list[Cell]:
         chosen = []

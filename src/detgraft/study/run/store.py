@@ -123,11 +123,16 @@ class StudyFolder:
         if not isinstance(raw, dict) or not self.results_exist:
             return
         old, new = raw["identity"], self.spec.identity()
-        if old == new or (extend and only_adds(old, new)):
+        # The looks of a sequential study are its promise: more seeds or arms afterwards would be other looks.
+        sequential = bool(old.get("looks") or new.get("looks"))
+        may_grow = only_adds(old, new) and not sequential
+        if old == new or (extend and may_grow):
             return
         lines = "".join(f"\n  {line}" for line in changes(old, new))
         advice = "Restore the file, or give this study another folder with out=."
-        if only_adds(old, new):
+        if sequential and extend:
+            advice += " A sequential study cannot be extended: its looks were fixed before the first run."
+        if may_grow:
             advice += (
                 " It only adds arms or seeds: extend=True keeps the results and goes on, and the report will say that"
                 " the study was extended after results were seen."

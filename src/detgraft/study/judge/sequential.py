@@ -1,0 +1,432 @@
+"""When may a study stop? Group-sequential paired t tests, with the error spent over looks that are fixed beforehand.
+
+Legend of the shape suffixes: V variants, N seeds (pairs), K looks, M bins of the grid; ``...`` any leading axes.
+
+Looking at a t test after 3, 4, 6, ... seeds and stopping at the first p value of 5 % gives far more than 5 % of false
+verdicts. Here the error is spent over the looks by the fraction of seeds that each has seen, and the bound of each look
+is the one that spends its share. The verdicts are those of ``statistics.py`` with the adjusted p values:
+
+1. *helps* / *hurts*: the adjusted p value, raised for unlike scatter and Holm-adjusted over the variants, is at most
+   ``alpha``. Holm over sequential p values holds the family-wise error whichever arms stop and why.
+2. *no measurable difference*: the repeated confidence interval lies within the margin.
+3. *hopeless*: neither, and the chance that the remaining looks find a difference, if the difference seen so far is the
+   true one, is under 5 %. The verdict is "cannot tell". It is not binding: going on costs no error.
+
+The bounds are exact for normal scatter up to the grid. Under no difference sqrt(n) times the cosine between the vector
+of n differences and the vector of ones, which is a function of the t value, forms a Markov chain over the looks (what
+was seen is a direction, and directions are independent of lengths), so its distribution is carried from look to look.
+
+Sources: K. K. G. Lan and D. L. DeMets, Discrete sequential boundaries for clinical trials (1983); C. Jennison and
+B. W. Turnbull, Group sequential methods (1999) for repeated confidence intervals and conditional power; W. Maurer and
+F. Bretz, Multiple testing in group sequential trials using graphical approaches (2013) for Holm over them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from detgraft.study.design.terms import ALPHA, MARGIN
+from detgraft.study.judge.scatter import scatter_of
+from detgraft.study.judge.statistics import Comparison, PairedT, Verdict, compare, holm, paired_t, points
+
+Array = NDArray[np.float64]
+
+SPENDING_POWER = 2.0
+"""The share of the error spent after a fraction t of the seeds is t to this power; chosen by simulation."""
+HOPELESS = 0.05
+"""Conditional power under which an arm stops."""
+
+HOPELESS_FROM = 4
+"""Least number of seeds at which an arm may be called hopeless."""
+
+_BINS, _NODES = 400, 12
+_ALPHAS = np.concatenate([np.geomspace(1e-7, 0.5, 60), [0.7, 0.9, 1.0]])
+
+
+class Stop(Enum):
+    """Why an arm needs no further seeds, or that it does."""
+
+    GOES_ON = "goes on"
+    FOUND = "difference found"
+    SAME = "no measurable difference"
+    HOPELESS = "hopeless"
+    LAST = "last look"
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where a stack of arms stands after some looks; every field has shape (..., V).
+
+    Attributes:
+        seeds: Number of seeds at the arm's last look; 0 before the first.
+        test: Paired t tests of that look with the repeated confidence interval, and the smallest sequential p value of
+            all looks so far, not Holm-adjusted.
+        p_holm: The p values, Holm-adjusted over the variants.
+        conditional_power: Chance that the last look finds a difference, if the one seen so far is the true one.
+        stop: Whether and why each arm stops, members of :class:`Stop`.
+    """
+
+    seeds: NDArray[np.int64]
+    test: PairedT
+    p_holm: Array
+    conditional_power: Array
+    stop: NDArray[np.object_]
+
+    @property
+    def goes_on(self) -> NDArray[np.bool_]:
+        """Which arms need more seeds."""
+        return np.asarray(self.stop == Stop.GOES_ON)
+
+
+def begin(shape: tuple[int, ...]) -> Course:
+    """The course before the first look, for arms of shape (..., V)."""
+    nothing = np.full(shape, np.nan)
+    test = PairedT(nothing, nothing, nothing, nothing, np.ones(shape))
+    stop = np.full(shape, Stop.GOES_ON, dtype=object)
+    return Course(np.zeros(shape, dtype=np.int64), test, np.ones(shape), np.ones(shape), stop)
+
+
+@lru_cache(maxsize=32)
+def _chain(looks: tuple[int, ...]) -> tuple[Array, tuple[Array, ...]]:
+    """Share of each bin at the first look, shape (M,), and the transitions between looks, shapes (M, M).
+
+    Bins are equal steps of the angle between the differences and the vector of ones, from 0 to pi.
+    """
+    edges = np.linspace(0, math.pi, _BINS + 1)
+    middle = (edges[1:] + edges[:-1]) / 2
+    first = np.diff(_angle_cdf(edges, looks[0]))
+    steps = []
+    for n, after in itertools.pairwise(looks):
+        more = after - n
+        if more > 1:
+            nodes, weights = special.roots_jacobi(_NODES, (more - 1) / 2 - 1, n / 2 - 1)
+            kept, weights = (nodes + 1) / 2, weights / weights.sum()
+        else:
+            kept, weights = np.ones(1), np.ones(1)
+        freedom = after - 1
+        fine = np.linspace(-math.pi / 2, math.pi / 2, 4001)
+        shares = stats.t.cdf(np.tan(fine) * math.sqrt(freedom), freedom)
+        shares[0], shares[-1] = 0.0, 1.0
+        beyond = np.zeros((_BINS, _BINS + 1))
+        value = math.sqrt(after) * np.cos(edges)[None]
+        for share, weight in zip(kept, weights, strict=True):
+            old = math.sqrt(n) * np.cos(middle)[:, None] * math.sqrt(share)
+            centre, length = np.arctan2(math.sqrt(more), old), np.hypot(old, math.sqrt(more))
+            half = np.arccos(np.clip(value / length, -1, 1))
+            beyond += weight * (np.interp(centre + half, fine, shares) - np.interp(centre - half, fine, shares))
+        beyond[:, 0], beyond[:, -1] = 0.0, 1.0
+        steps.append(np.diff(beyond, axis=1))
+    return first, tuple(steps)
+
+
+def _angle_cdf(angle: Array, n: int) -> Array:
+    """Share of directions within ``angle`` of the vector of ones, for n independent normal values."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(stats.t.sf(math.sqrt(n - 1) / np.tan(np.clip(angle, 0, math.pi)), n - 1))
+
+
+@lru_cache(maxsize=4096)
+def bounds(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
+    """Largest two-sided p value of the plain t test that counts as found at each look.
+
+    Args:
+        looks: Numbers of seeds, rising; the first at least 2.
+        alpha: Error spent over all looks.
+    """
+    mass, steps = _chain(looks)
+    edges = np.linspace(0, math.pi, _BINS + 1)[1 : _BINS // 2 + 1]
+    spent, result = 0.0, []
+    for k, n in enumerate(looks):
+        target = alpha * (n / looks[-1]) ** SPENDING_POWER
+        share = min(target - spent, 1.0) / 2  # of each side; the two are alike
+        spent = target
+        inside = np.cumsum(mass[: _BINS // 2])
+        if k == 0:
+            limit = _angle_of(2 * share, n)
+        else:
+            # A cumulative share grows with a power of the angle, so that it is straight between logarithms.
+            limit = float(
+                np.exp(np.interp(math.log(max(share, 1e-300)), np.log(np.maximum(inside, 1e-300)), np.log(edges)))
+            )
+            if share < inside[0]:
+                limit = float(edges[0] * (share / inside[0]) ** (1 / (n - 1)))
+        result.append(float(2 * _angle_cdf(np.array(limit), n)))
+        if k + 1 == len(looks):
+            break
+        kept = mass.copy()
+        j = int(np.searchsorted(edges, limit))
+        kept[:j] = 0.0
+        kept[j] = max(inside[j] - share, 0.0) if j < _BINS // 2 else 0.0
+        kept[_BINS // 2 :] = kept[: _BINS // 2][::-1]
+        mass = kept @ steps[k]
+    return tuple(result)
+
+
+def _angle_of(p: float, n: int) -> float:
+    """The angle at which the plain two-sided p value is ``p``."""
+    return float(np.arctan2(math.sqrt(n - 1), stats.t.isf(p / 2, n - 1)))
+
+
+@lru_cache(maxsize=64)
+def _table(looks: tuple[int, ...]) -> Array:
+    """Bounds of every error level of the grid, shape (levels, K)."""
+    return np.array([bounds(looks, float(alpha)) for alpha in _ALPHAS])
+
+
+def sequential_p(p: Any, looks: tuple[int, ...], look: int) -> Array:
+    """Smallest error level at which a plain p value at this look counts as found.
+
+    Args:
+        p: Plain two-sided p values.
+        looks: Numbers of seeds of all looks.
+        look: Index of this look.
+    """
+    column = np.maximum.accumulate(_table(looks)[:, look])
+    plain = np.maximum(np.asarray(p, dtype=np.float64), 1e-300)
+    found = np.exp(np.interp(np.log(plain), np.log(column), np.log(_ALPHAS), left=-np.inf, right=0.0))
+    tail = plain / column[0] * _ALPHAS[0]  # below the grid both fall alike
+    return np.asarray(np.minimum(np.where(plain < column[0], tail, found), 1.0))
+
+
+def advance(
+    course: Course,
+    base_N: Any,
+    variants_VN: Any,
+    looks: Sequence[int],
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+    ready: Any = True,
+) -> Course:
+    """Take the next look; pure, so that what is simulated is what decides.
+
+    Args:
+        course: The course after the looks before.
+        base_N: Figures of the base, shape (..., N), where N is the number of seeds of this look.
+        variants_VN: Figures of the variants with the same seeds, shape (..., V, N); those of arms that had stopped are
+            not looked at and may be anything finite.
+        looks: Numbers of seeds of all looks, as fixed before the first run.
+        margin: Differences up to this size count as none.
+        alpha: Family-wise error rate.
+        ready: Which arms have all figures of this look, shape (..., V); the others are not looked at either.
+    """
+    planned = tuple(looks)
+    after = np.asarray(variants_VN, dtype=np.float64)
+    before = np.broadcast_to(np.asarray(base_N, dtype=np.float64)[..., None, :], after.shape)
+    look = planned.index(after.shape[-1])
+    scatter = scatter_of(before, after)
+    level = bounds(planned, alpha)[look]
+    test = paired_t(after - before, level * np.exp(-np.where(scatter.unlike, scatter.raised, 0.0)))
+    raised = np.minimum(test.p * np.exp(scatter.raised), 1.0)
+    goes_on = course.goes_on & ready
+    p = np.where(goes_on, np.minimum(course.test.p, sequential_p(raised, planned, look)), course.test.p)
+    p_holm = holm(p)
+    found = p_holm <= alpha
+    left = np.maximum(after.shape[-2] - found.sum(axis=-1, keepdims=True), 1)
+    power = conditional_power(test.p, planned, look, alpha, np.broadcast_to(left, raised.shape))
+    stop = course.stop.copy()
+    if planned[look] >= HOPELESS_FROM:
+        stop[goes_on & (power < HOPELESS)] = Stop.HOPELESS
+    stop[goes_on & (test.low >= -margin) & (test.high <= margin) & (test.sd > 0)] = Stop.SAME
+    if look + 1 == len(planned):
+        stop[goes_on & (stop != Stop.SAME)] = Stop.LAST
+    stop[found] = Stop.FOUND  # also of an arm that had stopped: another one that was found leaves it more of the error
+    kept = {
+        name: np.where(goes_on, getattr(test, name), getattr(course.test, name))
+        for name in ("mean", "sd", "low", "high")
+    }
+    return Course(
+        seeds=np.where(goes_on, planned[look], course.seeds),
+        test=PairedT(p=p, **kept),
+        p_holm=p_holm,
+        conditional_power=np.where(goes_on, power, course.conditional_power),
+        stop=stop,
+    )
+
+
+def verdicts(course: Course) -> NDArray[np.object_]:
+    """What may be said of each arm, shape (..., V)."""
+    result = np.full(course.stop.shape, Verdict.UNKNOWN, dtype=object)
+    result[course.stop == Stop.SAME] = Verdict.SAME
+    found = course.stop == Stop.FOUND
+    result[found & (course.test.mean > 0)] = Verdict.HELPS
+    result[found & (course.test.mean < 0)] = Verdict.HURTS
+    return result
+
+
+def conditional_power(p: Any, looks: tuple[int, ...], look: int, alpha: float, left: NDArray[np.int64]) -> Array:
+    """Chance that the last look finds a difference, if the difference seen so far is the true one.
+
+    In the normal approximation: the p values are turned into normal deviates, whose trend goes on.
+
+    Args:
+        p: Plain two-sided p values at this look.
+        looks: Numbers of seeds of all looks.
+        look: Index of this look.
+        alpha: Family-wise error rate.
+        left: Number of variants of which nothing was found yet, which share that rate.
+    """
+    fraction = looks[look] / looks[-1]
+    z = stats.norm.isf(np.asarray(p, dtype=np.float64) / 2)
+    if fraction == 1:
+        return np.zeros(np.shape(z))
+    limits = np.array([stats.norm.isf(bounds(looks, alpha / count)[-1] / 2) for count in range(1, int(left.max()) + 1)])
+    limit = limits[left - 1]
+    end, spread = z / math.sqrt(fraction), math.sqrt(1 - fraction)
+    return np.asarray(stats.norm.sf((limit - end) / spread) + stats.norm.cdf((-limit - end) / spread))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a sequential study stands.
+
+    Args:
+        course: The course of the variants, fields of shape (V,).
+        due: Number of seeds that each variant needs up to its next look, by name; what it had at its last look where
+            it has stopped.
+    """
+
+    course: Course
+    due: Mapping[str, int]
+
+    @property
+    def most(self) -> int:
+        """Number of seeds that base and controls need."""
+        return max(self.due.values(), default=0)
+
+    def needs(self, arm: str, place: int) -> bool:
+        """Whether an arm needs the seed at this place of the study's list now; base and controls need what any does."""
+        return place < self.due.get(arm, self.most)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every variant has stopped."""
+        return not self.course.goes_on.any()
+
+
+def follow(
+    base: Mapping[int, float],
+    variants: Mapping[str, Mapping[int, float]],
+    seeds: Sequence[int],
+    looks: Sequence[int],
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+) -> Progress:
+    """Take every look that the figures so far allow, in the order of the looks.
+
+    Args:
+        base: Figures of the base by seed.
+        variants: Figures of each variant by seed.
+        seeds: The planned seeds in their order; a look takes the first of them.
+        looks: Numbers of seeds of all looks.
+        margin: Differences up to this size count as none.
+        alpha: Family-wise error rate.
+    """
+    course = begin((len(variants),))
+    for n in looks:
+        first = seeds[:n]
+        if not all(seed in base for seed in first):
+            break
+        ready = np.array([all(seed in runs for seed in first) for runs in variants.values()])
+        before = [base[seed] for seed in first]
+        after = [
+            [runs[seed] for seed in first] if there else before
+            for runs, there in zip(variants.values(), ready, strict=True)
+        ]
+        course = advance(course, before, after, looks, margin, alpha, ready)
+    following = {int(n): after for n, after in zip((0, *looks), looks, strict=False)}
+    due = {
+        name: following.get(int(had), int(had)) if on else int(had)
+        for name, had, on in zip(variants, course.seeds, course.goes_on, strict=True)
+    }
+    return Progress(course, due)
+
+
+def compare_sequentially(
+    base: Mapping[int, float],
+    variants: Mapping[str, Mapping[int, float]],
+    seeds: Sequence[int],
+    looks: Sequence[int],
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+    figure: str = "AP",
+) -> list[Comparison]:
+    """Compare every variant with the base at its last look; p values and intervals are the adjusted ones.
+
+    Args:
+        base: Figures of the base by seed.
+        variants: Figures of each variant by seed.
+        seeds: The planned seeds in their order.
+        looks: Numbers of seeds of all looks.
+        margin: Differences up to this size count as none.
+        alpha: Family-wise error rate.
+        figure: Name of the metric, for the sentences.
+    """
+    progress = follow(base, variants, seeds, looks, margin, alpha)
+    course, said = progress.course, verdicts(progress.course)
+    seen = {
+        name: {seed: runs[seed] for seed in (seeds[: int(had)] if had else seeds) if seed in runs}
+        for (name, runs), had in zip(variants.items(), course.seeds, strict=True)
+    }
+    result = []
+    for v, found in enumerate(compare(base, seen, margin, alpha, figure)):
+        looked = int(course.seeds[v]) > 0
+        adjusted = dataclasses.replace(
+            found,
+            low=float(course.test.low[v]) if looked else math.nan,
+            high=float(course.test.high[v]) if looked else math.nan,
+            p=float(course.test.p[v]),
+            p_holm=float(course.p_holm[v]),
+            verdict=said[v],
+        )
+        following = progress.due[found.variant]
+        power = float(course.conditional_power[v])
+        reason = _reason(adjusted, course.stop[v], looked, following, looks, power, margin, alpha)
+        # What the plain comparison says of the runs themselves stands whatever the looks say.
+        warning = next((found.reason[at:] for at in (found.reason.find(" Mind that"),) if at >= 0), "")
+        nothing = f"{figure} is 0 everywhere: nothing was learned."
+        result.append(dataclasses.replace(adjusted, reason=nothing if found.reason == nothing else reason + warning))
+    return result
+
+
+def _reason(
+    found: Comparison,
+    stop: Stop,
+    looked: bool,
+    following: int,
+    looks: Sequence[int],
+    power: float,
+    margin: float,
+    alpha: float,
+) -> str:
+    """The sentence that explains where an arm stands."""
+    if not looked:
+        return f"The first look is after {looks[0]} seeds; {found.pairs} finished in both arms so far."
+    interval = f"repeated 95 % interval {points(found.low)} to {points(found.high)}"
+    of = f"{points(found.difference)} points over {found.pairs} of at most {looks[-1]} seeds ({interval})"
+    if stop is Stop.FOUND:
+        small = f"; real but smaller than the {points(margin, False)} points that this study calls a difference"
+        return (
+            f"{of}; the sequential p value, Holm-adjusted, {found.p_holm:.2g} is at most {alpha:g}"
+            f"{small if abs(found.difference) < margin else ''}."
+        )
+    if stop is Stop.SAME:
+        return f"{of}, and the whole interval lies within ±{points(margin, False)} points."
+    if stop is Stop.HOPELESS:
+        return (
+            f"{of}; stopped as hopeless: if the difference so far is the true one, all {looks[-1]} seeds would show it"
+            f" with a chance of {power:.0%} only."
+        )
+    if stop is Stop.LAST:
+        return f"{of}; all seeds have run, the sequential p value, Holm-adjusted, is {found.p_holm:.2g}."
+    return f"{of}; nothing is decided yet, the next look is after {following} seeds."
