@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,76 @@ def test_a_blocks_header_and_its_entry_agree(entry: Graft) -> None:
     for word in (word for word in LICENCES if word.lower() in provenance.weights_licence.lower()):
         assert re.search(r"weights\b", header, re.I), f"{module}: the header is silent about weights"
         assert word.lower() in header.lower(), f"{module}: the header does not name the weights' licence {word}"
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything below a node but what only type checkers read."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield other
+                yield from at_run_time(other)
+            continue
+        yield child
+        yield from at_run_time(child)
+
+
+def imports_of(source: str, known: Container[str]) -> set[str]:
+    """The modules among ``known`` that a file imports, inside functions and by ``import_module`` too."""
+    found: set[str] = set()
+    for node in at_run_time(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {whole if whole in known else node.module for whole in names.values()}
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ("import_module", "__import__"):
+                found.add(str(node.args[0].value))
+    return {name for name in found if name in known}
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """One shortest path back to itself for every module that lies on a circle, each circle once."""
+    found: dict[frozenset[str], list[str]] = {}
+    for start in graph:
+        paths = deque([[start]])
+        seen: set[str] = set()
+        while paths:
+            path = paths.popleft()
+            for following in sorted(graph[path[-1]]):
+                if following == start:
+                    found.setdefault(frozenset(path), [*path, start])
+                    paths.clear()
+                    break
+                if following not in seen:
+                    seen.add(following)
+                    paths.append([*path, following])
+    return list(found.values())
+
+
+def test_circles_are_found() -> None:
+    files = {
+        "p.a": "def f():\n    from p import b",
+        "p.b": "from p.c import x",
+        "p.c": "import importlib\nimportlib.import_module('p.a')",
+        "p.d": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import p.e\nelse:\n    import p.a",
+        "p.e": "import p.d",
+    }
+    graph = {name: imports_of(source, files) for name, source in files.items()}
+    assert graph == {"p.a": {"p.b"}, "p.b": {"p.c"}, "p.c": {"p.a"}, "p.d": {"p.a"}, "p.e": {"p.d"}}
+    assert circles(graph) == [["p.a", "p.b", "p.c", "p.a"]]
+
+
+def test_no_import_circles_inside_functions_either() -> None:
+    names = {module_name(path): path for path in FILES}
+    graph = {name: imports_of(path.read_text("utf-8"), names) - {name} for name, path in names.items()}
+    assert sum(map(len, graph.values())) > 300
+    found = circles(graph)
+    assert not found, f"{len(found)} circles:\n" + "\n".join(" -> ".join(path) for path in found)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from detgraft.catalog.registry import list_grafts, register
     from detgraft.measure.cost import show
     from detgraft.pretraining.api import pretrain
-    from detgraft.upstream.model.models import RTDETR, YOLO, build
+    from detgraft.upstream.model.build import build
+    from detgraft.upstream.model.models import RTDETR, YOLO
     from detgraft.verify.check import check
 
 _PUBLIC = {
     "YOLO": "detgraft.upstream.model.models",
     "RTDETR": "detgraft.upstream.model.models",
-    "build": "detgraft.upstream.model.models",
+    "build": "detgraft.upstream.model.build",
     "check": "detgraft.verify.check",
     "show": "detgraft.measure.cost",
     "pretrain": "detgraft.pretraining.api",

@@ -31,7 +31,7 @@ from detgraft.blocks.parts.fusing import fuse_tree
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
 from detgraft.upstream.describe.load import load_yaml
-from detgraft.upstream.model.models import build
+from detgraft.upstream.model.build import build
 
 try:
     import pytest

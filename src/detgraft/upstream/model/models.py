@@ -12,10 +12,9 @@ from torch import nn
 from ultralytics.nn import tasks
 
 from detgraft.catalog.plugins import load_plugins
-from detgraft.errors import ArgumentError, Location, PlanError, WeightsError, nearest
-from detgraft.plan.expression import is_expression, parse_expression
+from detgraft.errors import ArgumentError
 from detgraft.upstream.describe.expressions import to_yaml
-from detgraft.upstream.describe.resolve import locate, zoo_yamls
+from detgraft.upstream.model.build import build, model_file
 from detgraft.upstream.model.data import prepare_data
 from detgraft.upstream.model.safetensors import ENDING, read_safetensors, write_safetensors
 from detgraft.upstream.model.sizes import check_size
@@ -167,78 +166,10 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
             self.transfer(transfer, transfer_min)
 
 
-def model_file(model: str | Path, *, stock: bool = False) -> str:
-    """Return a model's name as Ultralytics wants it: an expression or a zoo name gets the ending of a YAML.
-
-    Args:
-        model: What the user gave.
-        stock: Take a bare stock name (``yolo11n``) for its YAML too; otherwise it means its checkpoint, as upstream.
-    """
-    name = str(model).strip()
-    if is_expression(name):
-        return f"{parse_expression(name)}.yaml"
-    if name.lower().endswith((".yaml", ".yml")):
-        return name
-    if name.lower().endswith(".pt"):
-        return _existing_checkpoint(name)
-    found = None if Path(name).suffix else locate(f"{name}.yaml")
-    return f"{name}.yaml" if found is not None and (stock or found in zoo_yamls().values()) else name
-
-
-def _existing_checkpoint(name: str) -> str:
-    """Return a checkpoint's name when it exists, or when Ultralytics publishes one of that name and may fetch it."""
-    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
-
-    path = Path(name)
-    published = path.name == name and name in GITHUB_ASSETS_NAMES
-    if not published and "://" not in name and not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.pt")] if path.parent.is_dir() else []
-        raise WeightsError(f"there is no such checkpoint.{nearest(path.name, siblings)}", Location(name))
-    return name
-
-
 def _names_rtdetr_head(name: str) -> bool:
     head = tasks.yaml_model_load(name).get("head")
     last = head[-1] if isinstance(head, list) and head else None
     return isinstance(last, list) and len(last) == 4 and last[2] == "RTDETRDecoder"
-
-
-def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3, verbose: bool = False) -> nn.Module:
-    """Build the Ultralytics model object of a description, with new weights.
-
-    Args:
-        model: A graft expression, a model YAML (own, stock or of the zoo), or its mapping.
-        nc: Number of classes; the description's own by default.
-        ch: Number of image channels.
-        verbose: Whether to print the build log.
-
-    Returns:
-        A ``DetectionModel`` or the subclass for the model's task, in training mode.
-
-    Raises:
-        DetgraftError: The description cannot be built.
-    """
-    mapping = dict(model) if isinstance(model, dict) else tasks.yaml_model_load(model_file(model, stock=True))
-    kind = _model_class(mapping)
-    built: nn.Module = kind(mapping, ch=ch, nc=nc, verbose=verbose)
-    return built
-
-
-def _model_class(mapping: dict[str, Any]) -> type:
-    head = mapping.get("head") or mapping.get("backbone")
-    last = head[-1] if isinstance(head, list) and head else None
-    if not isinstance(last, (list, tuple)) or len(last) != 4:
-        raise PlanError("the model has no head", Location(str(mapping.get("yaml_file") or "model description")))
-    if last[2] == "RTDETRDecoder":
-        return tasks.RTDETRDetectionModel  # type: ignore[no-any-return]
-    task = tasks.guess_model_task(mapping)
-    names = {
-        "classify": "ClassificationModel",
-        "segment": "SegmentationModel",
-        "pose": "PoseModel",
-        "obb": "OBBModel",
-    }
-    return getattr(tasks, names.get(task, "DetectionModel"))  # type: ignore[no-any-return]
 
 
 def open_model(model: str | Path | nn.Module | dict[str, Any], nc: int | None = None, ch: int = 3) -> nn.Module:

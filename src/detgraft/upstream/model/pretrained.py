@@ -17,7 +17,7 @@ from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import is_expression
 from detgraft.upstream.describe.expressions import to_yaml
 from detgraft.upstream.describe.plans import plan_of
-from detgraft.upstream.model.models import model_file
+from detgraft.upstream.model.build import model_file
 from detgraft.upstream.model.safetensors import ENDING
 from detgraft.upstream.parser.lower import pyramid_arguments
 from detgraft.upstream.release.quiet import quiet

@@ -23,6 +23,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from detgraft.base.files import write_atomic
 from detgraft.errors import DetgraftError, Location, WeightsError
 from detgraft.plan.weights_files import without_files
+from detgraft.upstream.model.build import build
 from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION
 from detgraft.upstream.release.quiet import quiet
 
@@ -84,8 +85,6 @@ def read_safetensors(path: str | Path) -> nn.Module:
         WeightsError: No such file, not a safetensors file, not written by detgraft, or weights that do not fit.
         DetgraftError: The description cannot be built here (a missing plug-in, say).
     """
-    from detgraft.upstream.model.models import build
-
     where = Location(str(path))
     record = _record(path, where)
     try:

@@ -8,8 +8,9 @@ from typing import Any
 
 from detgraft.catalog.plugins import load_plugins
 from detgraft.datasets.folder import load_data_yaml
+from detgraft.upstream.model.build import build
 from detgraft.upstream.model.data import DATASETS_FOLDER, prepare_data
-from detgraft.upstream.model.models import YOLO, argument_names, build
+from detgraft.upstream.model.models import YOLO, argument_names
 from detgraft.upstream.model.sizes import check_size, largest_stride
 from detgraft.upstream.model.transfer import open_checkpoint, report_of, report_on
 

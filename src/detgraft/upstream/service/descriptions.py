@@ -15,7 +15,7 @@ from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.expressions import RECORD
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.describe.resolve import locate, without_scale, zoo_yamls
-from detgraft.upstream.model.models import model_file
+from detgraft.upstream.model.build import model_file
 from detgraft.upstream.parser.names import names_grafts
 
 

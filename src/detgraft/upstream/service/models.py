@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from detgraft.plan.weights_files import without_files
-from detgraft.upstream.model.models import build
+from detgraft.upstream.model.build import build
 from detgraft.upstream.release.quiet import quiet
 
 
