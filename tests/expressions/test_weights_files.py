@@ -12,6 +12,7 @@ import timm
 import torch
 from expression_support import files_below, run_cli
 from safetensors.torch import save_file
+from torchvision.transforms.v2.functional import normalize
 
 from detgraft import build
 from detgraft.blocks.backbones.timm_backbone import TimmBackbone
@@ -42,10 +43,12 @@ def publish(cache: Path, name: str, **arguments: Any) -> torch.nn.Module:
     return model
 
 
-def assert_features_of(backbone: torch.nn.Module, model: torch.nn.Module) -> None:
+def assert_features_of(backbone: TimmBackbone, model: torch.nn.Module) -> None:
     x = torch.rand(1, 3, 64, 64)
+    scale = backbone.input_scale
+    pixels = x if scale is None else normalize(x, *map(list, scale))
     with torch.no_grad():
-        expected = model.eval().forward_intermediates(x, intermediates_only=True)
+        expected = model.eval().forward_intermediates(pixels, intermediates_only=True)
         for a, b in zip(backbone.eval()(x), expected, strict=True):
             assert torch.equal(a, b)
 
@@ -65,7 +68,8 @@ def test_imagenet_in_an_expression_prints_the_licence(cache: Path, caplog: pytes
     publish(cache, NAME)
     built: Any = build(f"yolo11n+timm/{NAME}(weights=imagenet)", nc=3)
     assert any("licence apache-2.0" in record.getMessage() for record in caplog.records)
-    assert built.yaml["backbone"][0] == [-1, 1, f"timm/{NAME}", []]
+    # the file is left out, what its weights expect of the pixels stays
+    assert built.yaml["backbone"][0] == [-1, 1, f"timm/{NAME}", ["input=0.5 0.5 0.5/0.5 0.5 0.5"]]
     expected = TimmBackbone(3, NAME)
     load_default_weights(expected)
     found = built.model[0].state_dict()

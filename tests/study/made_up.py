@@ -52,7 +52,8 @@ def make_spec(folder: Path, text: str = STUDY) -> StudySpec:
 
 def cost_of(arm: str) -> Cost:
     millions = COSTS.get(arm, 3.0)
-    return Cost(int(millions * 1e6), 2.4 * millions, 3 + millions, None, 64, "cpu")
+    pixels = "" if arm == "yolo11n" else f"timm/{arm}: input: pixels of 0..1"
+    return Cost(int(millions * 1e6), 2.4 * millions, 3 + millions, None, 64, "cpu", pixels)
 
 
 def write_preflight(folder: StudyFolder) -> None:

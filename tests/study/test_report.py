@@ -61,6 +61,8 @@ def test_the_tables_hold_the_results(study: StudyFolder, written: Report) -> Non
         own = [float(row["test_AP"]) for row in rows if row["arm"] == arm.name]
         assert np.mean(own) == pytest.approx(arm.primary.mean)
         assert f"{100 * np.mean(own):.2f}" in table_row(page, "arm", arm.name)
+        said = f"{arm.name}: timm/{arm.name}: input: pixels of 0..1"
+        assert (said in html.unescape(page)) == (said in markdown) == (arm.name != "yolo11n")
     for item in written.analysis.judged:
         row = table_row(page, "variant", item.comparison.variant)
         assert points(item.comparison.difference) in row

@@ -68,6 +68,8 @@ def print_summary(summary: Summary) -> None:
     console.print(f"GFLOPs (FlopCounterMode)     {summary.gflops:.3f}", highlight=False)
     console.print(f"GFLOPs (thop, Ultralytics')  {thop}  (does not see functional convolutions)", highlight=False)
     console.print(f"strides                      {', '.join(map(str, summary.stride))}", highlight=False)
+    for note in summary.notes:
+        console.print(note, highlight=False, soft_wrap=True)
 
 
 def shape_text(shape: Shape, most: int = 4) -> str:

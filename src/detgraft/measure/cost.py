@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from detgraft.measure.layers import LayerCost, image_channels, layers_of
+from detgraft.upstream.model.input_scales import input_notes
 from detgraft.upstream.model.models import open_model, thop_gflops
 from detgraft.upstream.model.sizes import check_size
 
@@ -29,6 +30,7 @@ class Summary:
         gflops_thop: What Ultralytics prints (thop), or None where it counts nothing.
         stride: The strides of the features that the head reads.
         layers: All layers.
+        notes: What else is to be known, in sentences: which pixels a backbone expects.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Summary:
     gflops_thop: float | None
     stride: list[int]
     layers: list[LayerCost]
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; a layer's ``from_`` is called ``from`` there."""
@@ -81,4 +84,5 @@ def show(
         gflops_thop=thop_gflops(built, height) if height == width else None,
         stride=stride,
         layers=layers,
+        notes=input_notes(built),
     )

@@ -19,6 +19,7 @@ class Cost:
         device: What it was measured on.
         load: Share of the machine's processors that other processes used while latency was measured, 0 to 1; a latency
             with more than :data:`detgraft.measure.load.LOADED` says little.
+        input: Which pixels its grafted backbone expects, in words; empty where it has none.
     """
 
     params: int
@@ -28,6 +29,7 @@ class Cost:
     imgsz: int
     device: str
     load: float | None = None
+    input: str = ""
 
 
 _WARM_UP = 5
@@ -47,6 +49,7 @@ def measure(model: Any, imgsz: int, device: str) -> Cost:
 
     from detgraft.measure.layers import image_channels, layers_of
     from detgraft.measure.timing import forward_latency
+    from detgraft.upstream.model.input_scales import input_notes
     from detgraft.upstream.service.models import fused_copy
 
     channels = image_channels(model)
@@ -65,4 +68,5 @@ def measure(model: Any, imgsz: int, device: str) -> Cost:
         imgsz=imgsz,
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
         load=latency.load,
+        input="; ".join(input_notes(model)),
     )

@@ -16,6 +16,7 @@ from detgraft.errors import ArgumentError, Location, PlanError
 from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import Expression, GraftTerm
 from detgraft.plan.rows import PYRAMID_LAYERS, PYRAMID_STRIDES, Plan, Row
+from detgraft.plan.weights_files import INPUT
 
 # Modules at a backbone's end that gather context at its last resolution; a backbone graft leaves them in place.
 CONTEXT = frozenset({"SPPF", "SPP", "SPPELAN", "PSA", "C2PSA", "C2fPSA", "AIFI"})
@@ -224,13 +225,14 @@ class _Composer:
         removed = [self._node_of(row) for row in rows]
         slots = self._slots(rows)
         keywords = dict(term.keywords)
-        unknown = set(keywords) - {"width", "weights"}
+        unknown = set(keywords) - {"width", "weights", "input"}
         if unknown:
             raise ArgumentError(
-                f"'{entry.name}' takes width= and weights=, found {', '.join(sorted(unknown))}", self.where
+                f"'{entry.name}' takes width=, weights= and input=, found {', '.join(sorted(unknown))}", self.where
             )
         args = [keywords.get("width", 1.0) if self._has_width(entry) else keywords.get("width")]
         args = [value for value in [*args, keywords.get("weights")] if value is not None]
+        args += [f"{INPUT}{keywords['input']}"] if "input" in keywords else []
         backbone = Node("backbone", entry.name, args, 1, [None], False, PYRAMID_LAYERS, None, True)
         kept = [node for node in self.nodes if node not in removed]
         for node in kept:

@@ -1,11 +1,30 @@
-"""Which rows of a description name weights files, and the description without them."""
+"""Which rows of a description name weights files, and the description without them.
+
+Beside the file a row may say which pixels the weights expect: ``input=unit``, or numbers. That stays in a built model's
+description, since it is part of what the model computes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from detgraft.catalog.registry import catalogue
 from detgraft.plan.document import SECTIONS
+
+INPUT = "input="
+"""What a text of a backbone's row begins with that says which pixels its weights expect."""
+
+
+def is_input(value: object) -> bool:
+    """Whether an argument of a backbone's row says which pixels its weights expect."""
+    return isinstance(value, str) and value.startswith(INPUT)
+
+
+def input_of(args: Iterable[object]) -> str | None:
+    """Return what a backbone's row says behind ``input=``, or None; the last one where there are several."""
+    found = [value.removeprefix(INPUT) for value in args if isinstance(value, str) and is_input(value)]
+    return found[-1] if found else None
 
 
 def without_files(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -18,5 +37,5 @@ def without_files(mapping: dict[str, Any]) -> dict[str, Any]:
         for row in mapping.get(section) or ():
             entry = catalogue.find(row[2])
             if entry is not None and entry.takes_weights:
-                row[3] = [a for a in row[3] if not isinstance(a, str) or a in ("auto", "nc")]
+                row[3] = [a for a in row[3] if not isinstance(a, str) or a in ("auto", "nc") or is_input(a)]
     return mapping

@@ -18,10 +18,13 @@ from safetensors.torch import save
 from detgraft._version import __version__
 from detgraft.base.files import write_atomic, write_with
 from detgraft.base.provenance import versions
+from detgraft.blocks.backbones.input_scale import UNIT, as_text
 from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import ArgumentError, WeightsError
 from detgraft.pretraining.backbones import timm_state_dict
 from detgraft.pretraining.settings import Settings
+from detgraft.weights.input_scale import IMAGENET_SCALE
+from detgraft.weights.input_scale import KEY as INPUT_KEY
 
 LAST = "last.pt"
 WEIGHTS = "encoder.safetensors"
@@ -130,6 +133,7 @@ def export_encoder(path: Path, backbone: TimmBackbone, settings: Settings, progr
         "steps_done": str(progress.step),
         "mask_ratio": str(settings.mask_ratio),
         "normalize": settings.normalize,
+        INPUT_KEY: UNIT if settings.normalize == "none" else as_text(IMAGENET_SCALE),
         "input": "RGB, 0..1" if settings.normalize == "none" else "RGB, 0..1, ImageNet mean and deviation",
         "images": str(images),
         "broken_images": str(len(progress.broken)),

@@ -8,7 +8,8 @@ The view follows "ConvNeXt V2" (facebookresearch/ConvNeXt-V2, main_pretrain.py):
 area, bicubic, mirrored half of the time. Written from the stated settings.
 
 Input scale: Ultralytics feeds a detector RGB pixels as 0..1, without ImageNet's mean and deviation. Pretraining does
-the same by default, so that the encoder fits into a detector as it is; the official code normalises.
+the same by default, so that the encoder fits into a detector as it is; the official code normalises. What the encoder
+saw is written into its file, and a detector that starts from it sees the same.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from torch.utils.data import Dataset, Sampler
 from detgraft.errors import DataError
 from detgraft.pretraining.images import centre_box, derive_seed, read_image, to_tensor
 from detgraft.pretraining.masking import PATCH, random_mask
+from detgraft.weights.input_scale import IMAGENET_SCALE
 
 _SCALE = (0.2, 1.0)
 _RATIO = (3.0 / 4.0, 4.0 / 3.0)
 _CROP_TRIES = 10
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+_IMAGENET_MEAN, _IMAGENET_STD = IMAGENET_SCALE
 
 Draw = tuple[int, int, int]  # epoch, place in the epoch, image number
 

@@ -7,7 +7,8 @@ Differences from using timm directly: features are chosen by reduction instead o
 ``(B, C, H, W)``, channels-last in memory on the CPU, where everything runs in that layout; batch norms and activations
 keep their own settings when a trainer resets those of plain ones; ConvNeXt V2 blocks run faster on the CPU
 (`detgraft.blocks.backbones.convnext_fast`); a
-pickle holds the model's name, arguments and tensors, never timm's class paths.
+pickle holds the model's name, arguments and tensors, never timm's class paths; pixels of 0..1 are brought to the scale
+of the weights inside the backbone, where `TimmBackbone.set_input_scale` says so.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -29,6 +30,7 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 from detgraft.blocks.backbones.convnext_fast import FastConvNeXtBlock, drawn_once
+from detgraft.blocks.backbones.input_scale import InputScale, Scale, as_words
 from detgraft.blocks.parts.fusing import fuse_tree
 from detgraft.errors import ArgumentError, CatalogError, WeightsError, nearest
 from detgraft.kernels.layout import in_fast_layout, prefers_channels_last
@@ -38,7 +40,7 @@ _OPTIONAL_REDUCTION = 4  # detectors start at 8; many backbones have nothing fin
 _PROBE_HW = (160, 224)  # odd multiples of 32, so that a hidden size or window constraint shows
 _OWN_ARGUMENTS = frozenset({"features_only", "out_indices", "in_chans", "pretrained", "checkpoint_path", "feature_cls"})
 _MODULE_INTERNALS = frozenset(vars(nn.Module()))
-_STATE_VERSION = 1
+_STATE_VERSION = 2  # 2 may have an input scale; 1 has none and means pixels of 0..1
 T = TypeVar("T")
 
 
@@ -117,6 +119,7 @@ class TimmBackbone(nn.Module):
         channels: Channels of each output.
         reductions: Reduction of each output.
         fused: Whether `fuse` was called.
+        input_scale: Mean and deviation that pixels of 0..1 are brought to in front of the model, or None.
 
     Raises:
         CatalogError: for an unknown name, or a model that cannot serve as a feature pyramid.
@@ -142,13 +145,28 @@ class TimmBackbone(nn.Module):
         self.fused = False
         self.net = _build_net(name, c1, arguments, plan)
         self.channels_last = _is_channels_last(self.net)
+        self.input_scale: Scale | None = None
+        self.input: InputScale | None = None
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Return the features, finest first."""
-        features: list[Tensor] = list(self.net(in_fast_layout(x_BCHW)))
+        x_BCHW = in_fast_layout(x_BCHW)
+        features: list[Tensor] = list(self.net(x_BCHW if self.input is None else self.input(x_BCHW)))
         if self.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         return features if prefers_channels_last(x_BCHW) else [feature.contiguous() for feature in features]
+
+    def set_input_scale(self, scale: Scale | None) -> None:
+        """Say which pixels the weights expect.
+
+        Args:
+            scale: Mean and deviation of each channel, in units of pixels of 0..1; None for pixels of 0..1.
+        """
+        self.input_scale = scale
+        self.input = None
+        if scale is not None:
+            like = next(self.net.parameters())
+            self.input = InputScale(scale).to(like.device, like.dtype)
 
     def fuse(self) -> TimmBackbone:
         """Re-parameterise in place whatever timm can; a second call changes nothing."""
@@ -159,7 +177,8 @@ class TimmBackbone(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the model, its channels and its reductions."""
-        return f"{self.name!r}, channels={self.channels}, reductions={self.reductions}"
+        scale = "" if self.input_scale is None else f", input: {as_words(self.input_scale)}"
+        return f"{self.name!r}, channels={self.channels}, reductions={self.reductions}{scale}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TimmBackbone:
         clone = self.__class__.__new__(self.__class__)
@@ -181,12 +200,14 @@ class TimmBackbone(nn.Module):
             "attributes": {
                 key: value
                 for key, value in self.__dict__.items()
-                if key not in _MODULE_INTERNALS and key != "net" and _is_plain(value)
+                if key not in _MODULE_INTERNALS and key not in ("net", "input") and _is_plain(value)
             },
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__init__()
+        if state["version"] > _STATE_VERSION:
+            raise WeightsError("the checkpoint's backbone was made by a later detgraft; install that one")
         self.__dict__.update(state["attributes"])
         arguments = _as_json(self.name, self.model_args)
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -194,6 +215,7 @@ class TimmBackbone(nn.Module):
             if self.fused:
                 fuse_tree(self.net)
         self._put_back(state)
+        self.set_input_scale(state["attributes"].get("input_scale"))
         self.train(state["training"])
         modules = dict(self.net.named_modules())
         for key in state["switched"]:

@@ -194,9 +194,11 @@ def _after_init(original: Any) -> Callable[..., Any]:
         if isinstance(mapping, dict) and names_grafts(mapping):
             from detgraft._version import __version__
             from detgraft.plan.weights_files import without_files
+            from detgraft.upstream.model.input_scales import record_inputs
 
             setattr(self, MARK, __version__)
             self.yaml = without_files(copy.deepcopy(mapping))
+            record_inputs(self)
 
     return __init__
 

@@ -15,6 +15,7 @@ from detgraft.catalog.registry import catalogue
 from detgraft.errors import ArgumentError, Location
 from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import is_expression
+from detgraft.plan.weights_files import is_input
 from detgraft.upstream.describe.expressions import to_yaml
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.model.build import model_file
@@ -52,7 +53,7 @@ class GraftedBackbone:
         mapping = copy.deepcopy(self._mapping)
         section, number = self._site
         row = mapping[section][number]
-        row[3] = [*([self.width] if self.width != 1 else []), str(weights.resolve())]
+        row[3] = [*([self.width] if self.width != 1 else []), str(weights.resolve()), *filter(is_input, row[3])]
         text = self.model if is_expression(self.model) else Path(self.model).name  # timm/NAME has a slash, too
         name = re.sub(r"[^\w.\-]+", "-", text.removesuffix(".yaml")).strip("-")
         path = folder / f"{name}.yaml"

@@ -17,8 +17,10 @@ from ultralytics.nn import tasks
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, Location, WeightsError
 from detgraft.plan.rows import PYRAMID_LAYERS
+from detgraft.plan.weights_files import is_input
 from detgraft.upstream.describe.expressions import RECORD
 from detgraft.upstream.describe.load import load_yaml
+from detgraft.upstream.model.input_scales import carry_inputs
 from detgraft.upstream.model.marks import source_of
 from detgraft.weights.transfer import TransferReport, align_rows, make_report, renumber
 
@@ -74,7 +76,8 @@ def _rows(mapping: Mapping[str, Any]) -> Rows:
     found: Rows = []
     for _, _, module, args in [*mapping["backbone"], *mapping["head"]]:
         entry = catalogue.find(module)
-        found.append((module, list(args), PYRAMID_LAYERS if entry and entry.channels == "pyramid" else 1))
+        kept = [value for value in args if not is_input(value)]  # says nothing of which layer continues which
+        found.append((module, kept, PYRAMID_LAYERS if entry and entry.channels == "pyramid" else 1))
     return found
 
 
@@ -101,8 +104,10 @@ def load_across(original: Any, target: Any, weights: Any, *args: Any, **kwargs: 
     layers = layer_map(source, target)
     shown = Renumbered(source, layers)
     result = original(target, shown, *args, **kwargs)
-    report = _report(source, shown.state_dict(), target, layers)
+    given = shown.state_dict()
+    report = _report(source, given, target, layers)
     _reports[target] = report
+    carry_inputs(source, target, layers, given)
     if kwargs.get("verbose", args[0] if args else True):
         for line in report.lines():
             tasks.LOGGER.info(line)

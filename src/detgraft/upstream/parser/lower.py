@@ -21,6 +21,7 @@ from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
 from detgraft.errors import ArgumentError, CatalogError, PlanError, WeightsError
 from detgraft.plan.rows import PYRAMID_STRIDES, Plan, Row
+from detgraft.plan.weights_files import input_of, is_input
 from detgraft.upstream.parser.carriers import RowKey
 from detgraft.upstream.parser.names import is_graft
 from detgraft.upstream.release.capabilities import stock_module
@@ -261,6 +262,7 @@ def _activation(plan: Plan, entry: Graft) -> dict[str, Any]:
 def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
     from detgraft.weights.backbone_files import load_backbone_weights  # these import timm
     from detgraft.weights.hub import IMAGENET, load_default_weights
+    from detgraft.weights.input_scale import fit_input
 
     width, weights = pyramid_arguments(plan, row, entry)
     bound = entry.bind((), {} if width is None else {"width": width}, row.location)
@@ -281,8 +283,11 @@ def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
             tasks.LOGGER.info(load_default_weights(backbone))
         elif weights is not None:
             load_backbone_weights(backbone, weights)
-    except WeightsError as error:
-        raise WeightsError(str(error), row.location) from error
+        said = fit_input(backbone, weights, input_of(row.args)) if entry.takes_weights else None
+    except (ArgumentError, WeightsError) as error:
+        raise type(error)(str(error), row.location) from error
+    if said is not None:
+        tasks.LOGGER.info(said)
     built: nn.Module = backbone
     return built
 
@@ -327,6 +332,8 @@ def _refuse_readers(plan: Plan, backbone: Row, layer: int, stride: int) -> None:
 def pyramid_arguments(plan: Plan, row: Row, entry: Graft) -> tuple[float | None, str | None]:
     """Read a backbone row's arguments: a number or 'auto' is the width factor, a text is a weights file.
 
+    A text that begins with ``input=`` is left to `detgraft.plan.weights_files.input_of`.
+
     Args:
         plan: The plan, for its scale.
         row: The backbone's row.
@@ -338,7 +345,7 @@ def pyramid_arguments(plan: Plan, row: Row, entry: Graft) -> tuple[float | None,
     width: float | None = None
     weights: str | None = None
     for value in _literals(plan, row.args):
-        if value in (None, ""):
+        if value in (None, "") or (entry.takes_weights and is_input(value)):
             continue
         if value == "auto":
             value = plan.scaling.width
