@@ -94,8 +94,14 @@ class ForgetsState(Plain):
         return super().forward(x) * self.scale
 
 
+class NeverCallsItsConvolution(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(nn.functional.conv2d(x, self.conv.weight, self.conv.bias, self.conv.stride, 1))
+
+
 DEFECTS: dict[type[Plain], tuple[Callable[[BlockContract], None], str]] = {
     OtherChannels: (BlockContract.test_forward_at_several_sizes, "declared"),
+    NeverCallsItsConvolution: (BlockContract.test_every_module_with_parameters_is_called, "['conv']"),
     OtherSize: (BlockContract.test_forward_at_several_sizes, "declared"),
     FailsOnOddSizes: (BlockContract.test_forward_at_several_sizes, "declared"),
     FailsOnOnePicture: (BlockContract.test_forward_at_several_sizes, "more than 1 value per channel"),
@@ -136,6 +142,13 @@ PLAIN_TESTS = [test for test, _ in DEFECTS.values() if test is not BlockContract
 def test_a_block_without_fault_passes(contract: BlockContract) -> None:
     for test in dict.fromkeys(PLAIN_TESTS):
         test(contract)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("contract", [NeverCallsItsConvolution], indirect=True)
+def test_a_weight_that_is_pruned_behind_the_block_s_back(contract: BlockContract) -> None:
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        contract.test_pruned_and_reparametrised_weights_train()
 
 
 @pytest.mark.parametrize("contract", [DeadParameter, Plain], indirect=True)

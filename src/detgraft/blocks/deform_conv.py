@@ -26,7 +26,7 @@ from torchvision.ops import deform_conv2d
 from detgraft.blocks.dynamic_conv import batch_may_vary
 from detgraft.blocks.parts.arguments import require_multiple, require_padding, require_positive
 from detgraft.blocks.parts.conv import activation, autopad
-from detgraft.blocks.parts.fusing import fold_batch_norm
+from detgraft.blocks.parts.fusing import fold_batch_norm, holds_weight
 
 
 class DeformConv(nn.Module):
@@ -171,7 +171,7 @@ class DeformConvBNAct(nn.Module):
     @torch.no_grad()
     def fuse(self) -> DeformConvBNAct:
         """Fold the batch norm into the convolution, in place; idempotent."""
-        if isinstance(self.bn, nn.BatchNorm2d):
+        if isinstance(self.bn, nn.BatchNorm2d) and holds_weight(self.conv):
             weight, bias = fold_batch_norm(self.conv.weight, self.bn)
             self.conv.weight.copy_(weight)
             self.conv.bias = nn.Parameter(bias, requires_grad=self.conv.weight.requires_grad)

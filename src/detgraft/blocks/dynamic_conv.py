@@ -26,13 +26,13 @@ from torch import Tensor, nn
 
 from detgraft.blocks.parts.arguments import require_multiple, require_padding, require_positive
 from detgraft.blocks.parts.conv import activation
-from detgraft.blocks.parts.fusing import batch_norm_affine
+from detgraft.blocks.parts.fusing import batch_norm_affine, holds_weight
 from detgraft.kernels.per_picture import conv2d_per_picture, is_faster_per_picture
 from detgraft.kernels.recording import is_batch_fixed, is_traced
 
 
 class ExpertKernels(nn.Module):
-    """The experts' kernels, one per row, in the layout of timm's ``CondConv2d``.
+    """The experts' kernels, one per row, in the layout of timm's ``CondConv2d``; calling it mixes them.
 
     Args:
         experts: Number of experts.
@@ -55,6 +55,13 @@ class ExpertKernels(nn.Module):
         if self.bias is not None:
             bound = 1 / math.sqrt(math.prod(self.kernel_shape[1:]))
             nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, routing_BE: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return each picture's kernel (B, N) and bias (B, c2) for its weights of the experts.
+
+        A call, because pruning, norms of weights and wrappers prepare a module's parameters when it is called.
+        """
+        return routing_BE @ self.weight, None if self.bias is None else routing_BE @ self.bias
 
 
 class DynamicConv(nn.Module):
@@ -103,8 +110,7 @@ class DynamicConv(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Map ``(B, c1, H, W)`` to ``(B, c2, H', W')``."""
         routing_BE = torch.sigmoid(self.routing(F.adaptive_avg_pool2d(x_BCHW, 1).flatten(1)))
-        kernels_BN = routing_BE @ self.cond_conv.weight
-        bias_BC = None if self.cond_conv.bias is None else routing_BE @ self.cond_conv.bias
+        kernels_BN, bias_BC = self.cond_conv(routing_BE)
         if self.shift is not None:
             shift_1C = self.shift.unsqueeze(0)
             bias_BC = shift_1C.expand(kernels_BN.shape[0], -1) if bias_BC is None else bias_BC + shift_1C
@@ -187,7 +193,7 @@ class DynamicConvBNAct(nn.Module):
     @torch.no_grad()
     def fuse(self) -> DynamicConvBNAct:
         """Fold the batch norm into every expert's kernel and one shared shift, in place; idempotent."""
-        if isinstance(self.bn, nn.BatchNorm2d):
+        if isinstance(self.bn, nn.BatchNorm2d) and holds_weight(self.conv.cond_conv):
             scale_C, shift_C = batch_norm_affine(self.bn)
             weight = self.conv.cond_conv.weight
             per_channel = weight.to(scale_C.dtype).reshape(weight.shape[0], scale_C.shape[0], -1)

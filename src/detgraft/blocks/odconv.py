@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from detgraft.blocks.dynamic_conv import batch_may_vary
 from detgraft.blocks.parts.arguments import require_multiple, require_padding, require_positive
 from detgraft.blocks.parts.conv import ConvNormAct, activation, autopad
-from detgraft.blocks.parts.fusing import batch_norm_affine
+from detgraft.blocks.parts.fusing import batch_norm_affine, holds_weight
 from detgraft.errors import ArgumentError
 
 
@@ -228,7 +228,7 @@ class ODConvBNAct(nn.Module):
     def fuse(self) -> ODConvBNAct:
         """Fold both batch norms, the attention's and the one behind, in place; idempotent."""
         self.conv.fuse()
-        if isinstance(self.bn, nn.BatchNorm2d):
+        if isinstance(self.bn, nn.BatchNorm2d) and holds_weight(self.conv):
             scale_O, shift_O = batch_norm_affine(self.bn)
             weight = self.conv.weight
             weight.copy_((weight.to(scale_O.dtype) * scale_O[:, None, None, None]).to(weight.dtype))

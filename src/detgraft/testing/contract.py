@@ -20,10 +20,12 @@ import io
 import math
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
+import torch.nn.utils.prune
 from torch import Tensor, nn
 
 from detgraft.base.extras import missing
@@ -85,6 +87,44 @@ class BlockContract:
         _backward(block(x))
         _check_gradients(block)
         assert all(torch.isfinite(_gradient(value)).all() for value in _tensors(x)), "no finite gradient to the input"
+
+    def test_every_module_with_parameters_is_called(self) -> None:
+        """Whoever prepares a module's parameters (pruning, norms of weights, FSDP) does so when it is called."""
+        for training in (True, False):
+            block = self.make().train(training)
+            missed = {
+                name or type(block).__name__: module
+                for name, module in block.named_modules()
+                if next(module.parameters(recurse=False), None) is not None
+            }
+            for name, module in list(missed.items()):
+                module.register_forward_pre_hook(partial(_strike_out, missed, name))
+            block(self.example(2))
+            assert not missed, f"hold parameters and are never called with training={training}: {list(missed)}"
+
+    def test_pruned_and_reparametrised_weights_train(self) -> None:
+        """Two training steps run with half of the weights pruned, and with their spectral norm held at 1."""
+        for prepare in (_prune_half, nn.utils.parametrizations.spectral_norm):
+            block = self.make().train()
+            weights = [
+                (module, name)
+                for module in block.modules()
+                for name, value in module.named_parameters(recurse=False)
+                if value.ndim >= 2
+            ]
+            if not weights:
+                pytest.skip(f"'{self.graft}' has no weights of two or more dimensions")
+            for module, name in weights:
+                weight = getattr(module, name)
+                if not weight.any():  # a norm of nothing is no number
+                    nn.init.normal_(weight, std=0.1)
+                prepare(module, name)
+            optimizer = torch.optim.SGD(block.parameters(), lr=1e-3)
+            for _ in range(2):
+                optimizer.zero_grad()
+                _backward(block(self.example(3)))
+                _check_gradients(block)
+                optimizer.step()
 
     def test_forward_draws_no_random_numbers(self) -> None:
         """The global random generator stays where it is, or two runs of one seed would differ from each other."""
@@ -327,6 +367,14 @@ def _backward(output: Any) -> None:
         (value * torch.randn(value.shape, generator=random)).sum() for value in _walk(output) if value.requires_grad
     ]
     torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _strike_out(names: dict[str, nn.Module], name: str, *_: object) -> None:
+    names.pop(name, None)
+
+
+def _prune_half(module: nn.Module, name: str) -> None:
+    nn.utils.prune.l1_unstructured(module, name, amount=0.5)  # type: ignore[no-untyped-call]
 
 
 def _check_gradients(module: nn.Module) -> None:

@@ -95,7 +95,7 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
             and isinstance(norm, nn.LayerNorm)
             and _is_exact_gelu(mlp.act)
             and None not in (norm.weight, norm.bias, mlp.fc1.bias, mlp.fc2.bias)
-            and not any(map(_is_watched, (norm, *mlp.children())))
+            and not any(map(_is_watched, (norm, mlp, *mlp.children(), self.shortcut, self.drop_path)))
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detgraft.blocks.parts.fusing import fold_batch_norm
+from detgraft.blocks.parts.fusing import fold_batch_norm, holds_weight
 
 
 def autopad(k: int, p: int | None = None, d: int = 1) -> int:
@@ -66,7 +66,7 @@ class ConvNormAct(nn.Module):
 
     def fuse(self) -> ConvNormAct:
         """Fold the batch norm into the convolution in place; a second call changes nothing."""
-        if isinstance(self.bn, nn.BatchNorm2d):
+        if isinstance(self.bn, nn.BatchNorm2d) and holds_weight(self.conv):
             weight, bias = fold_batch_norm(self.conv.weight, self.bn)
             with torch.no_grad():
                 self.conv.weight.copy_(weight)

@@ -51,6 +51,15 @@ def batch_norm_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale_C, shift_C
 
 
+def holds_weight(module: nn.Module) -> bool:
+    """Whether a module's ``weight`` is a parameter that can be written to.
+
+    Pruning and norms of weights compute it from other parameters at every call: what is folded into it would be lost,
+    and the batch norm with it.
+    """
+    return module._parameters.get("weight") is not None
+
+
 def _none(_module: nn.Module) -> bool:
     return False
 
