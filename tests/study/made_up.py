@@ -53,7 +53,7 @@ def make_spec(folder: Path, text: str = STUDY) -> StudySpec:
 def cost_of(arm: str) -> Cost:
     millions = COSTS.get(arm, 3.0)
     pixels = "" if arm == "yolo11n" else f"timm/{arm}: input: pixels of 0..1"
-    return Cost(int(millions * 1e6), 2.4 * millions, 3 + millions, None, 64, "cpu", pixels)
+    return Cost(int(millions * 1e6), 2.4 * millions, 3 + millions, None, 64, "cpu", input=pixels)
 
 
 def write_preflight(folder: StudyFolder) -> None:
