@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -127,6 +128,32 @@ def _help() -> Mapping[str, Work]:
     return {"ours": ours, "python that sleeps 0.5 s": half_a_second}
 
 
+def _composed() -> Mapping[str, Work]:
+    """A grafted model by its expression against the same rows built from a mapping: what reading it costs."""
+    from ultralytics import YOLO as StockYOLO
+
+    import detgraft
+
+    return {
+        "ours": unchecked(lambda: detgraft.YOLO("yolo11n+carafe")),
+        "stock yolo11n": lambda: StockYOLO("yolo11n.yaml") and None,
+    }
+
+
+def _absurd() -> Mapping[str, Work]:
+    """The look for absurd sizes, 20 times, beside two seconds: 0.1 s each."""
+    from detgraft.upstream.describe.bounds import refuse_absurd
+    from detgraft.upstream.describe.expressions import compose_mapping
+
+    found = [compose_mapping(text) for text in ("yolov9c+carafe", "yolov9e+carafe")]
+
+    def ours() -> None:
+        for mapping in found * 10:
+            refuse_absurd(mapping, 3)
+
+    return {"ours": ours, "2 s": lambda: time.sleep(2)}
+
+
 def cases() -> list[Case]:
     return [
         Case(
@@ -146,5 +173,9 @@ def cases() -> list[Case]:
             seconds=50,
         ),
         Case("models/build yolo11n-carafe/build", _direct_build, targets={"direct construction": 1 / 1.2}, rounds=15),
+        Case("models/YOLO of yolo11n+carafe/build", _composed, rounds=9),
+        Case(
+            "models/absurd sizes of yolov9c and yolov9e with carafe/20 looks", _absurd, targets={"2 s": 1.0}, rounds=5
+        ),
         Case("models/detgraft --help/process", _help, targets={"python that sleeps 0.5 s": 1.0}, rounds=7),
     ]

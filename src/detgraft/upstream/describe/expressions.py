@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, Location, PlanError, nearest
 from detgraft.plan.compose import compose, sections
 from detgraft.plan.document import SECTIONS
-from detgraft.plan.expression import parse_expression
+from detgraft.plan.expression import is_expression, parse_expression
 from detgraft.plan.weights_files import without_files
+from detgraft.upstream.describe.description import Description, handed
 from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.describe.resolve import locate, zoo_yamls
@@ -37,14 +38,36 @@ RECORD = "detgraft"
 """Key of a composed description under which it says how it came about; Ultralytics ignores it."""
 
 
+def read_description(text: str, original: Callable[[str], dict[str, Any]] | None = None) -> Description:
+    """Read a model YAML, or compose an expression; what is being handed on under that name is not read again.
+
+    Args:
+        text: A model YAML's path or name, or an expression, with or without ``.yaml`` at its end.
+        original: The real ``yaml_model_load``; the one in force by default.
+
+    Raises:
+        DetgraftError: No such file, no model description, or grafts that do not fit.
+    """
+    known = handed(text)
+    if known is not None:
+        return known
+    return compose_expression(text) if is_expression(text) else Description.of(load_yaml(text, original), text)
+
+
 def compose_mapping(text: str) -> dict[str, Any]:
+    """Compose the model description of a graft expression, see :func:`compose_expression`.
+
+    Returns:
+        A mapping as Ultralytics reads it from a YAML, with ``scale`` and ``yaml_file``.
+    """
+    return compose_expression(text).copied()
+
+
+def compose_expression(text: str) -> Description:
     """Compose the model description of a graft expression.
 
     Args:
         text: The expression, with or without ``.yaml`` at its end.
-
-    Returns:
-        A mapping as Ultralytics reads it from a YAML, with ``scale`` and ``yaml_file``.
 
     Raises:
         PlanError: Grammar, unknown base, or grafts that do not fit.
@@ -67,7 +90,8 @@ def compose_mapping(text: str) -> dict[str, Any]:
         "origins": found.origins,
         "notes": found.notes,
     }
-    return {**base, **sections(found), "yaml_file": f"{expression}.yaml", RECORD: record}
+    mapping = {**base, **sections(found), "yaml_file": f"{expression}.yaml", RECORD: record}
+    return Description.of(mapping, base=expression.base_yaml)
 
 
 @functools.lru_cache(maxsize=256)

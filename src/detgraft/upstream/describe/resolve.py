@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import types
+from collections.abc import Mapping
 from pathlib import Path
 
 from detgraft.upstream.release.capabilities import stock_yamls
@@ -18,9 +21,10 @@ def without_scale(name: str) -> str:
     return _SCALE.sub(r"\1", name, count=1)
 
 
-def zoo_yamls() -> dict[str, Path]:
+@functools.lru_cache(maxsize=1)
+def zoo_yamls() -> Mapping[str, Path]:
     """Return the ready YAMLs of the zoo by file name."""
-    return {path.name: path for path in sorted(ZOO.glob("*.yaml"))}
+    return types.MappingProxyType({path.name: path for path in sorted(ZOO.glob("*.yaml"))})
 
 
 def locate(name: str | Path) -> Path | None:

@@ -145,16 +145,9 @@ def _parse_model(original: Any) -> Callable[..., Any]:
 
 def _yaml_model_load(original: Any) -> Callable[..., Any]:
     def yaml_model_load(path: Any) -> Any:
-        from detgraft.plan.expression import is_expression
+        from detgraft.upstream.describe.expressions import read_description
 
-        name = str(path)
-        if is_expression(name):
-            from detgraft.upstream.describe.expressions import compose_mapping
-
-            return compose_mapping(name)
-        from detgraft.upstream.describe.load import load_yaml
-
-        return load_yaml(name, original)
+        return read_description(str(path), original).copied()
 
     return yaml_model_load
 

@@ -10,6 +10,8 @@ from ultralytics.nn import tasks
 
 from detgraft.errors import Location, PlanError, WeightsError, nearest
 from detgraft.plan.expression import is_expression, parse_expression
+from detgraft.upstream.describe.description import Description
+from detgraft.upstream.describe.expressions import read_description
 from detgraft.upstream.describe.resolve import locate, zoo_yamls
 
 
@@ -33,14 +35,34 @@ def model_file(model: str | Path, *, stock: bool = False) -> str:
 
 def _existing_checkpoint(name: str) -> str:
     """Return a checkpoint's name when it exists, or when Ultralytics publishes one of that name and may fetch it."""
+    from ultralytics.utils import SETTINGS
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
     path = Path(name)
     published = path.name == name and name in GITHUB_ASSETS_NAMES
-    if not published and "://" not in name and not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.pt")] if path.parent.is_dir() else []
+    kept = Path(SETTINGS["weights_dir"]) / path  # where Ultralytics looks, too
+    if not published and "://" not in name and not path.is_file() and not kept.is_file():
+        folders = [folder for folder in (path.parent, kept.parent) if folder.is_dir()]
+        siblings = [p.name for folder in folders for p in folder.glob("*.pt")]
         raise WeightsError(f"there is no such checkpoint.{nearest(path.name, siblings)}", Location(name))
     return name
+
+
+def named_description(model: str | Path, *, stock: bool = False) -> Description | None:
+    """Read or compose what a model's name describes, once; None for a checkpoint or an exported model.
+
+    Args:
+        model: What the user gave.
+        stock: See :func:`model_file`.
+
+    Raises:
+        DetgraftError: There is no such model, or its description is malformed.
+    """
+    name = str(model).strip()
+    if is_expression(name):
+        return read_description(name)
+    name = model_file(name, stock=stock)
+    return read_description(name) if name.lower().endswith((".yaml", ".yml")) else None
 
 
 def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3, verbose: bool = False) -> nn.Module:
@@ -58,7 +80,11 @@ def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3
     Raises:
         DetgraftError: The description cannot be built.
     """
-    mapping = dict(model) if isinstance(model, dict) else tasks.yaml_model_load(model_file(model, stock=True))
+    if isinstance(model, dict):
+        mapping = dict(model)
+    else:
+        description = named_description(model, stock=True)
+        mapping = tasks.yaml_model_load(str(model).strip()) if description is None else description.copied()
     kind = _model_class(mapping)
     built: nn.Module = kind(mapping, ch=ch, nc=nc, verbose=verbose)
     return built

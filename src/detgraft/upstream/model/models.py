@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import ultralytics
 from torch import nn
-from ultralytics.nn import tasks
 
 from detgraft.catalog.plugins import load_plugins
 from detgraft.errors import ArgumentError
+from detgraft.upstream.describe.description import Description, handed_on
 from detgraft.upstream.describe.expressions import to_yaml
-from detgraft.upstream.model.build import build, model_file
+from detgraft.upstream.model.build import build, model_file, named_description
 from detgraft.upstream.model.data import prepare_data
 from detgraft.upstream.model.safetensors import ENDING, read_safetensors, write_safetensors
 from detgraft.upstream.model.sizes import check_size
@@ -120,7 +120,9 @@ class RTDETR(_Grafting, ultralytics.RTDETR):  # type: ignore[misc]
         plugins: str | Path | Sequence[str | Path] = (),
     ) -> None:
         load_plugins(plugins)
-        super().__init__(model_file(model))
+        description = named_description(model)
+        with handed_on(description):
+            super().__init__(model_file(model) if description is None else description.text)
         if transfer is not None:
             self.transfer(transfer, transfer_min)
 
@@ -154,20 +156,22 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
         plugins: str | Path | Sequence[str | Path] = (),
     ) -> None:
         load_plugins(plugins)
-        name = model_file(model)
-        if name.lower().endswith((".yaml", ".yml")) and _names_rtdetr_head(name):
-            self.__class__ = RTDETR
-            RTDETR.__init__(self, name)
-        else:
-            super().__init__(name, task=task, verbose=verbose)
-            if _has_rtdetr_head(self.model) and not isinstance(self, ultralytics.RTDETR):
+        description = named_description(model)
+        name = model_file(model) if description is None else description.text
+        with handed_on(description):
+            if description is not None and _names_rtdetr_head(description):
                 self.__class__ = RTDETR
+                RTDETR.__init__(self, name)
+            else:
+                super().__init__(name, task=task, verbose=verbose)
+                if _has_rtdetr_head(self.model) and not isinstance(self, ultralytics.RTDETR):
+                    self.__class__ = RTDETR
         if transfer is not None:
             self.transfer(transfer, transfer_min)
 
 
-def _names_rtdetr_head(name: str) -> bool:
-    head = tasks.yaml_model_load(name).get("head")
+def _names_rtdetr_head(description: Description) -> bool:
+    head = description.mapping.get("head")
     last = head[-1] if isinstance(head, list) and head else None
     return isinstance(last, list) and len(last) == 4 and last[2] == "RTDETRDecoder"
 
@@ -207,9 +211,10 @@ def describe(model: str | Path, nc: int | None = None) -> str:
         DetgraftError: The model cannot be built.
     """
     with quiet():
-        mapping = dict(cast(Any, open_model(model, nc=nc)).yaml)
-        if not str(model).lower().endswith((".pt", ENDING)):  # the built model has forgotten the names of weights files
-            mapping = {**tasks.yaml_model_load(model_file(model, stock=True)), "nc": mapping["nc"]}
+        description = named_description(model, stock=True)
+        mapping = dict(cast(Any, open_model(model if description is None else description.copied(), nc=nc)).yaml)
+        if description is not None:  # the built model has forgotten the names of weights files
+            mapping = {**description.copied(), "nc": mapping["nc"]}
     return to_yaml(mapping)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,7 @@ def stock_names() -> list[str]:
     return sorted(n for n, v in vars(tasks).items() if isinstance(v, type) and issubclass(v, nn.Module))
 
 
-def stock_yamls() -> dict[str, Path]:
-    """Return the stock model YAMLs by file name."""
-    return {path.name: path for path in sorted(MODELS_FOLDER.rglob("*.yaml"))}
+@functools.lru_cache(maxsize=1)
+def stock_yamls() -> Mapping[str, Path]:
+    """Return the stock model YAMLs by file name; an installed release does not change, so it is looked through once."""
+    return types.MappingProxyType({path.name: path for path in sorted(MODELS_FOLDER.rglob("*.yaml"))})

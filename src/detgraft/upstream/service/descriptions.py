@@ -15,7 +15,7 @@ from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.expressions import RECORD
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.describe.resolve import locate, without_scale, zoo_yamls
-from detgraft.upstream.model.build import model_file
+from detgraft.upstream.model.build import named_description
 from detgraft.upstream.parser.names import names_grafts
 
 
@@ -25,7 +25,8 @@ def description_of(model: str | Path) -> dict[str, Any]:
     Raises:
         DetgraftError: There is no such model, or it is malformed.
     """
-    return dict(tasks.yaml_model_load(model_file(model, stock=True)))
+    description = named_description(model, stock=True)
+    return dict(tasks.yaml_model_load(str(model).strip())) if description is None else description.copied()
 
 
 def mapping_of(model: nn.Module) -> dict[str, Any]:
