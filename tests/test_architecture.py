@@ -211,3 +211,18 @@ def test_no_import_circles_inside_functions_either() -> None:
     assert sum(map(len, graph.values())) > 300
     found = circles(graph)
     assert not found, f"{len(found)} circles:\n" + "\n".join(" -> ".join(path) for path in found)
+
+
+def test_the_table_of_rooms_is_complete() -> None:
+    page = PACKAGE.parents[1] / "docs" / "architecture.md"
+    if not page.is_file():
+        pytest.skip("installed without its documents")
+    rows = [line.split("|")[1:3] for line in page.read_text("utf-8").splitlines() if line.startswith("| ")]
+    named, room = set(), ""
+    for cells in rows:
+        first, second = (cell.strip().strip("`/") for cell in cells)
+        room = first or room
+        named.add(f"{room}/{second}" if second else room)
+    folders = {str(path.parent.relative_to(PACKAGE)) for path in FILES} - {"."}
+    assert folders - named == set(), "rooms that docs/architecture.md does not name"
+    assert {name for name in named if (PACKAGE / name).is_dir()} == named - {"room/sub-room"}
