@@ -14,6 +14,7 @@ from detgraft.base.located import Kind, Located, read_located
 from detgraft.base.values import read_value
 from detgraft.errors import Location
 from detgraft.study.design.errors import StudyError
+from detgraft.study.design.factors import Factors, expand
 from detgraft.study.design.fields import read_fields
 from detgraft.study.design.terms import KEYS, METRIC_KEYS, Arm, Metrics
 
@@ -32,6 +33,7 @@ class StudySpec:
         located: The values as written and their lines.
         folder: Folder that relative paths in the file are taken from.
         fingerprints: SHA-256 of every file that the study names, by the name as written.
+        factors: What a factorial study varies; its variants are the combinations. None otherwise.
         looks: Numbers of seeds after which a sequential study looks; empty where it runs all its seeds.
     """
 
@@ -56,6 +58,7 @@ class StudySpec:
     folder: Path
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     looks: tuple[int, ...] = ()
+    factors: Factors | None = None
 
     @property
     def source(self) -> str:
@@ -96,6 +99,7 @@ class StudySpec:
             "plugins": list(self.plugins),
             "files": dict(sorted(self.fingerprints.items())),
             **({"looks": list(self.looks)} if self.looks else {}),
+            **({"factors": [list(self.factors.names), self.factors.order]} if self.factors else {}),
         }
 
     def digest(self) -> str:
@@ -133,7 +137,7 @@ def spec_from_arguments(arguments: Mapping[str, str]) -> StudySpec:
     """
     values: dict[str, Any] = {}
     for key, text in arguments.items():
-        if key in ("variants", "controls", "plugins", "track"):
+        if key in ("variants", "factors", "controls", "plugins", "track"):
             values[key] = _split(text)
         elif key == "seeds" and "," in text:
             values[key] = [_scalar(part) for part in _split(text)]
@@ -166,8 +170,9 @@ def build_spec(located: Located, folder: Path, default_name: str) -> StudySpec:
         default_name: Name of the study when the file gives none.
     """
     located.check_keys(located.values, KEYS, "key")
+    located, factors = expand(located)
     fields = read_fields(located, default_name)
-    spec = StudySpec(located=located, folder=folder, **fields)
+    spec = StudySpec(located=located, folder=folder, factors=factors, **fields)
     return StudySpec(**{**vars(spec), "fingerprints": fingerprints(spec)})
 
 

@@ -17,6 +17,7 @@ KEYS = (
     "data",
     "base",
     "variants",
+    "factors",
     "seeds",
     "stop",
     "train",

@@ -14,8 +14,10 @@ import numpy as np
 from detgraft.errors import Location
 from detgraft.measure.price import Cost
 from detgraft.study.design.errors import StudyError
+from detgraft.study.design.spec import StudySpec
 from detgraft.study.design.terms import asks_for_weights
 from detgraft.study.judge.evidence import Evidence, Run, State
+from detgraft.study.judge.factorial import effects
 from detgraft.study.judge.joint import bootstrap_interval, joint_interval, only_for_these_pictures
 from detgraft.study.judge.result import Result
 from detgraft.study.judge.sequential import Progress, compare_sequentially, follow
@@ -123,6 +125,7 @@ class Analysis:
         failed: Sentence of each failed run.
         extended: How the study was extended after results were seen.
         digest: SHA-256 of the study.
+        effects: Effects and interactions of a factorial study, over the seeds that all its arms finished.
         looks: Numbers of seeds after which a sequential study looks; empty where it runs all its seeds.
         spared: Number of runs that a sequential study did not need; 0 until every variant has stopped.
     """
@@ -142,6 +145,7 @@ class Analysis:
     failed: Mapping[str, str]
     extended: tuple[Mapping[str, Any], ...]
     digest: str
+    effects: tuple[Comparison, ...] = ()
     looks: tuple[int, ...] = ()
     spared: int = 0
 
@@ -215,9 +219,22 @@ def analyse(study: Evidence) -> Analysis:
         failed={run.label: run.message for run in runs if run.state is State.FAILED},
         extended=tuple(study.extended()),
         digest=spec.digest(),
+        effects=tuple(_effects(spec, values)),
         looks=spec.looks,
         spared=spared,
     )
+
+
+def _effects(spec: StudySpec, values: Mapping[str, Mapping[int, float]]) -> list[Comparison]:
+    """Effects and interactions of a factorial study; none of any other, nor before all arms share a seed."""
+    if spec.factors is None:
+        return []
+    arms = {frozenset[str](): values[spec.base.name]}
+    arms |= {chosen: values[name] for name, chosen in spec.factors.arms().items()}
+    if not set.intersection(*(set(runs) for runs in arms.values())):
+        return []
+    decides = spec.metrics
+    return effects(arms, spec.factors.names, spec.factors.order, decides.margin, decides.alpha, decides.primary)
 
 
 def progress(study: Evidence) -> Progress | None:

@@ -327,27 +327,49 @@ def compare(
     Raises:
         ArgumentError: If ``margin`` is not positive or ``alpha`` is not between 0 and 1.
     """
-    if not margin > 0:
-        raise ArgumentError(f"margin: expected a positive number, found {margin!r}.")
-    if not 0 < alpha < 1:
-        raise ArgumentError(f"alpha: expected a number between 0 and 1, found {alpha!r}.")
-    if not variants:
-        return []
     pairs = {name: [seed for seed in sorted(base) if seed in runs] for name, runs in variants.items()}
     runs = {
         name: (np.array([base[s] for s in pairs[name]]), np.array([own[s] for s in pairs[name]]))
         for name, own in variants.items()
     }
+    return compare_pairs(runs, margin, alpha, figure)
+
+
+def compare_pairs(
+    runs: Mapping[str, tuple[Array, Array]],
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+    figure: str = "AP",
+    sides: tuple[str, str] = ("the base", ""),
+) -> list[Comparison]:
+    """Compare two vectors of figures for every name, paired by place; see :func:`compare`.
+
+    Args:
+        runs: Figures before and after, shapes (N,) both, by name.
+        margin: Differences up to this size count as none.
+        alpha: Error rate over all names.
+        figure: Name of the metric, for the sentences.
+        sides: What the two vectors are, for the sentences; an empty text for the name.
+
+    Raises:
+        ArgumentError: As :func:`compare`.
+    """
+    if not margin > 0:
+        raise ArgumentError(f"margin: expected a positive number, found {margin!r}.")
+    if not 0 < alpha < 1:
+        raise ArgumentError(f"alpha: expected a number between 0 and 1, found {alpha!r}.")
+    if not runs:
+        return []
     # A variant without a single pair stays in the family: dropping it would adjust for fewer looks than were planned.
     nothing = (np.zeros(1), np.full(1, np.nan))
-    decisive = {name: cautious_t(*(runs[name] if pairs[name] else nothing)) for name in variants}
+    decisive = {name: cautious_t(*(pair if pair[0].size else nothing)) for name, pair in runs.items()}
     flips = {name: sign_flip(after - before) for name, (before, after) in runs.items()}
-    p_holm = dict(zip(variants, holm([float(decisive[name][0].p) for name in variants]), strict=True))
-    flip_holm = dict(zip(variants, holm([flips[name] for name in variants]), strict=True))
+    p_holm = dict(zip(runs, holm([float(decisive[name][0].p) for name in runs]), strict=True))
+    flip_holm = dict(zip(runs, holm([flips[name] for name in runs]), strict=True))
     result = []
     for name, (cautious, scatter) in decisive.items():
         before, after = runs[name]
-        count, sd = len(pairs[name]), float(cautious.sd)
+        count, sd = before.size, float(cautious.sd)
         test = paired_t(after - before) if count else cautious
         verdict = decide(cautious, np.asarray(p_holm[name]), margin, alpha).item()
         partial = Comparison(
@@ -364,14 +386,16 @@ def compare(
             raised=math.exp(float(scatter.raised)),
             flip_p=flips[name],
             flip_holm=float(flip_holm[name]),
-            flip_floor=sign_flip_floor(len(variants), count),
-            detectable=detectable(sd, count, len(variants), alpha, cautious=True),
-            seeds_needed=seeds_needed(sd, margin, len(variants), alpha, cautious=True) if count > 1 else None,
+            flip_floor=sign_flip_floor(len(runs), count),
+            detectable=detectable(sd, count, len(runs), alpha, cautious=True),
+            seeds_needed=seeds_needed(sd, margin, len(runs), alpha, cautious=True) if count > 1 else None,
             verdict=verdict,
             reason="",
         )
-        zero = [arm for arm, values in (("the base", before), (name, after)) if count and not values.any()]
-        result.append(_with_reason(partial, margin, alpha, _nothing_learned(zero, figure)))
+        named = (sides[0], sides[1] or name)
+        zero = [arm for arm, values in zip(named, (before, after), strict=True) if count and not values.any()]
+        scattered = (sides[0], sides[1] or "the variant")
+        result.append(_with_reason(partial, margin, alpha, _nothing_learned(zero, figure), scattered))
     return result
 
 
@@ -387,15 +411,15 @@ def _nothing_learned(zero: Sequence[str], figure: str) -> str:
     return "".join(f" {figure} of {arm} is 0 in every run: it learned nothing." for arm in zero)
 
 
-def _scatter_warning(found: Comparison) -> str:
+def _scatter_warning(found: Comparison, sides: tuple[str, str]) -> str:
     """A sentence on arms that scatter unlike each other, or lopsided; an empty text when neither was measured."""
     wide = max(found.scatter_ratio, 1 / found.scatter_ratio) if found.scatter_ratio > 0 else math.inf
     seen = []
     if found.pairs < 3 or found.raised <= 1:
         return ""
     if wide >= UNLIKE:
-        side = "variant" if found.scatter_ratio > 1 else "base"
-        seen.append(f"the {side} scatters {wide:.2g} times as much" if math.isfinite(wide) else "one arm does not vary")
+        side = sides[found.scatter_ratio > 1]
+        seen.append(f"{side} scatters {wide:.2g} times as much" if math.isfinite(wide) else "one arm does not vary")
     if abs(found.skew) * math.sqrt(found.pairs / 6) >= LOPSIDED:
         seen.append(f"the differences are skewed ({found.skew:+.1f})")
     if not seen:
@@ -406,7 +430,9 @@ def _scatter_warning(found: Comparison) -> str:
     )
 
 
-def _with_reason(found: Comparison, margin: float, alpha: float, nothing_learned: str) -> Comparison:
+def _with_reason(
+    found: Comparison, margin: float, alpha: float, nothing_learned: str, sides: tuple[str, str]
+) -> Comparison:
     """The same comparison with the sentence that explains its verdict."""
     interval = f"95 % interval {points(found.low)} to {points(found.high)}"
     of = f"{points(found.difference)} points over {found.pairs} seeds"
@@ -423,10 +449,10 @@ def _with_reason(found: Comparison, margin: float, alpha: float, nothing_learned
         if abs(found.difference) < margin:
             reason += f"; real but smaller than the {points(margin, False)} points that this study calls a difference"
         reason += "."
-        reason += _scatter_warning(found)
+        reason += _scatter_warning(found, sides)
     elif found.verdict is Verdict.SAME:
         reason = f"{of}, and the whole {interval} lies within ±{points(margin, False)} points."
-        reason += _scatter_warning(found)
+        reason += _scatter_warning(found, sides)
     else:
         more = f"about {found.seeds_needed} seeds" if found.seeds_needed else "over 1000 seeds"
         reason = (
@@ -434,7 +460,7 @@ def _with_reason(found: Comparison, margin: float, alpha: float, nothing_learned
             f" (80 % power), and {more} would be needed for {points(margin, False)}."
         )
         if found.p_holm / found.raised <= alpha or (-margin <= found.low and found.high <= margin):
-            reason += _scatter_warning(found) or (
+            reason += _scatter_warning(found, sides) or (
                 f" With {found.pairs} seeds unlike scatter cannot be excluded, so the p value was raised"
                 f" {found.raised:.2g} times; more seeds settle it."
             )

@@ -266,6 +266,7 @@ def verdicts_json(found: Analysis) -> dict[str, Any]:
         "primary": found.primary,
         "margin": found.margin,
         "alpha": found.alpha,
+        "effects": [{**dataclasses.asdict(effect), "verdict": effect.verdict.value} for effect in found.effects],
         "looks": list(found.looks),
         "spared": found.spared,
         "cells": dict(found.cells),
