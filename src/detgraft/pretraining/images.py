@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from detgraft.datasets.folder import load_data_yaml
 from detgraft.datasets.labels import IMAGE_SUFFIXES, list_images
+from detgraft.datasets.pictures import read_picture
 from detgraft.datasets.text import find_existing, read_text
 from detgraft.errors import DataError, Location
 
@@ -84,14 +85,8 @@ def _in_place(place: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Image.Image:
-    """Return the decoded image, upright and in RGB; whatever the decoder raises passes through."""
-    try:
-        opened = Image.open(path)
-    except ModuleNotFoundError:
-        # Ultralytics replaces Image.open by one that tries HEIF next, and misses its package instead of saying this.
-        raise UnidentifiedImageError(f"cannot identify image file '{path}'") from None
-    with opened as file:
-        return ImageOps.exif_transpose(file).convert("RGB")
+    """Return the decoded image, upright and in RGB, as a detector's training reads it; errors pass through."""
+    return Image.fromarray(read_picture(path))
 
 
 def why_broken(path: Path) -> str | None:
