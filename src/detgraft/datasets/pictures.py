@@ -1,7 +1,7 @@
 """Reading a picture as a detector's training reads it, and saying by name what cannot be read so.
 
 Ultralytics decodes with OpenCV: 16 bits become 8 by dropping the low byte, a palette is looked up, alpha is dropped,
-CMYK is converted, and the EXIF orientation of what is not a TIFF is followed. The same is done here, without Ultralytics.
+CMYK is converted, and the EXIF orientation is followed, except in a TIFF. The same is done here, without Ultralytics.
 What its releases read differently, or what no picture of 8 bits can hold, is refused.
 """
 
@@ -49,12 +49,12 @@ def read_picture(path: Path) -> Pixels:
     if pixels is None:
         raise DataError("is no picture that OpenCV can read", where)
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = (pixels.astype(np.uint16) >> 8).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise DataError(
             f"has pixels of {pixels.dtype}, which have no scale of 0 to 255; save it with 8 or 16 bits", where
         )
-    return np.ascontiguousarray(pixels[..., ::-1])
+    return np.ascontiguousarray(pixels[..., ::-1], dtype=np.uint8)
 
 
 def _decoded(encoded: Pixels) -> npt.NDArray[np.generic] | None:
@@ -97,7 +97,7 @@ def _with_pillow(content: bytes, where: Location) -> Pixels:
 
 
 def _refuse_broken_off(content: bytes, where: Location) -> None:
-    """Refuse a file that ends too early: OpenCV fills the rest with grey. Pillow decodes only where that is in doubt."""
+    """Refuse a file that ends too early: OpenCV fills the rest with grey. Pillow decodes where that is in doubt."""
     if content.startswith(_JPEG) and content.endswith(_JPEG_END):
         return
     if content.startswith(_PNG) and content.endswith(_PNG_END):

@@ -5,24 +5,28 @@ Needs the extra ``pretrain``.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 import torch.distributed as dist
 
-from detgraft.errors import ArgumentError, DataError
-from detgraft.pretraining.backbones import build_backbone
+from detgraft.errors import ArgumentError, DataError, DetgraftError
+from detgraft.pretraining.backbones import build_backbone, canonical_name
 from detgraft.pretraining.checkpoint import LAST, WEIGHTS, load_checkpoint
-from detgraft.pretraining.devices import make_fabric
+from detgraft.pretraining.contents import TABLE, check_contents, record_contents, refuse_other_names
+from detgraft.pretraining.devices import Fabric, make_fabric
 from detgraft.pretraining.images import ImageList, find_images, why_broken
 from detgraft.pretraining.loop import Trainer
 from detgraft.pretraining.settings import Options, Settings, merge_on_resume
 
 _PROJECT = Path("runs") / "pretrain"
 _BROKEN_SHOWN = 5
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ def pretrain(
         WeightsError: If the checkpoint to be resumed cannot be read.
         KeyboardInterrupt: After Ctrl-C, once everything is saved.
     """
+    model = canonical_name(model)
     settings = Settings(
         model, str(data), epochs, imgsz, batch, accumulate, lr, weight_decay, width, mask_ratio, normalize, seed
     )
@@ -152,15 +157,35 @@ def _run(
     fabric, scaler = make_fabric(options)
     fabric.launch()
     try:
-        place = Path(fabric.broadcast(str(folder.choose())))
-        trainer = Trainer(settings, options, images, place, fabric, scaler, content)
+        place, contents = _claim(folder, images, fabric, content)
+        trainer = Trainer(settings, options, images, place, fabric, scaler, content, contents)
         outcome = trainer.fit()
         result = _result(trainer, outcome.completed, outcome.pictures)
         _tell(trainer, result)
     finally:
+        folder.release()
         if own_group and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
     return result
+
+
+def _claim(folder: _Folder, images: ImageList, fabric: Fabric, content: dict[str, Any] | None) -> tuple[Path, str]:
+    """Take the run's folder and look at its images, in the first process; the others hear what it found."""
+    told: tuple[str, str, DetgraftError | None] = "", "", None
+    if fabric.is_global_zero:
+        try:
+            place = folder.choose()
+            if content is None:
+                told = str(place), record_contents(images, place), None
+            else:
+                refuse_other_names(images, content["identity"])
+                told = str(place), check_contents(images, place, content["identity"].get("contents")), None
+        except DetgraftError as error:
+            told = "", "", error
+    chosen, contents, refusal = fabric.broadcast(told)
+    if refusal is not None:
+        raise refusal
+    return Path(chosen), contents
 
 
 class _Folder:
@@ -181,6 +206,8 @@ class _Folder:
         self._named = Path(save_dir) if save_dir is not None else (None if name is None else self._project / name)
         self._is_save_dir = save_dir is not None
         self.checkpoint: Path | None = None
+        self._lock: filelock.BaseFileLock | None = None
+        self._made: Path | None = None
         if resume is True:
             self.checkpoint = (self._named or self._newest()) / LAST
         elif resume is not False:
@@ -192,15 +219,53 @@ class _Folder:
             )
 
     def choose(self) -> Path:
-        """Return the run's folder; a new run in a project gets a number where its name is taken."""
+        """Take the run's folder for this process alone; a new run in a project gets a number where its name is taken.
+
+        Raises:
+            ArgumentError: Another run writes to the folder.
+        """
         if self.checkpoint is not None:
-            return self.checkpoint.parent
+            return self._locked(self.checkpoint.parent)
         if self._is_save_dir and self._named is not None:
-            return self._named
+            self._named.mkdir(parents=True, exist_ok=True)
+            return self._locked(self._named)
         number, place = 1, self._project / self._name
-        while place.exists():
+        while not self._is_made(place):
             number += 1
             place = self._project / f"{self._name}{number}"
+        return self._locked(place)
+
+    def release(self) -> None:
+        """Let others write to the folder; one that was made here and stayed empty is removed."""
+        if self._lock is None:
+            return
+        self._lock.release()
+        self._lock = None
+        if self._made is not None and not any((self._made / name).exists() for name in (LAST, WEIGHTS)):
+            for name in (_LOCK, TABLE):
+                (self._made / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it holds something else
+                self._made.rmdir()
+
+    def _is_made(self, place: Path) -> bool:
+        try:
+            place.mkdir(parents=True)
+        except FileExistsError:
+            return False
+        self._made = place
+        return True
+
+    def _locked(self, place: Path) -> Path:
+        lock = filelock.FileLock(place / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise ArgumentError(
+                f"another pretraining writes to '{place}' right now; wait for it, or name another folder"
+            ) from None
+        self._lock = lock
+        if self.checkpoint is None and (place / LAST).exists():  # made since this one began
+            raise ArgumentError(f"'{place}' holds a run by now; continue it with resume=True, or name another")
         return place
 
     def _newest(self) -> Path:

@@ -10,25 +10,31 @@ from __future__ import annotations
 import timm
 from torch import Tensor
 
-from detgraft.blocks.backbones.convnextv2 import DIMS, convnextv2
-from detgraft.blocks.backbones.repvit import SETTINGS, repvit
 from detgraft.blocks.backbones.timm_backbone import TimmBackbone, full_state_keys
+from detgraft.catalog.registry import catalogue
+from detgraft.catalog.spec import Graft
 from detgraft.errors import ArgumentError, CatalogError, nearest
 
 CHANNELS = 3
-_CONVNEXT, _REPVIT, _TIMM = "convnextv2_", "repvit_", "timm/"
+_TIMM = "timm/"
 
 
 def known_names() -> list[str]:
     """Return the names with a width factor; besides them there is every ``timm/NAME``."""
-    return [_CONVNEXT + size for size in DIMS] + [_REPVIT + size for size in SETTINGS]
+    return [entry.name for entry in catalogue if _is_family(entry)]
+
+
+def canonical_name(name: str) -> str:
+    """Return a backbone's own name for any of its names in the catalogue; what is unknown is returned as it is."""
+    entry = None if name.startswith(_TIMM) else catalogue.find(name)
+    return entry.name if entry is not None and _is_family(entry) else name
 
 
 def build_backbone(name: str, width: float = 1.0) -> TimmBackbone:
     """Build a three-channel backbone with fresh weights.
 
     Args:
-        name: ``convnextv2_SIZE``, ``repvit_SIZE`` or ``timm/NAME``.
+        name: ``convnextv2_SIZE``, ``repvit_SIZE``, another name of one of them, or ``timm/NAME``.
         width: Factor on its channels; not for ``timm/NAME``.
 
     Raises:
@@ -39,15 +45,20 @@ def build_backbone(name: str, width: float = 1.0) -> TimmBackbone:
         if width != 1.0:
             raise ArgumentError(f"width applies to convnextv2_* and repvit_* only, found width={width} with {name}")
         return TimmBackbone(CHANNELS, name.removeprefix(_TIMM))
-    if name in known_names():
-        family, _, size = name.partition("_")
-        build = convnextv2 if family == "convnextv2" else repvit
-        return build(size, CHANNELS, width)
+    entry = catalogue.find(name)
+    if entry is not None and _is_family(entry):
+        built = entry.load()(c1=CHANNELS, width=width, **entry.preset)
+        assert isinstance(built, TimmBackbone)
+        return built
     known = known_names()
     hint = nearest(name, known)
     if timm.is_model(name):
         hint = f" timm knows it: write 'timm/{name}'"
     raise CatalogError(f"no backbone is called {name!r}; there are {', '.join(known)} and timm/NAME.{hint}")
+
+
+def _is_family(entry: Graft) -> bool:
+    return entry.channels == "pyramid" and entry.takes_weights and not entry.name.startswith(_TIMM)
 
 
 def timm_state_dict(backbone: TimmBackbone) -> dict[str, Tensor]:

@@ -117,7 +117,7 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        self._say("stopping after this step; a checkpoint will be written (again to stop at once)")
+        self._say("stopping soon; a checkpoint will be written (again to stop at once)")
 
     def exception(self) -> BaseException:
         """Return what to raise once everything is saved."""

@@ -31,12 +31,14 @@ class ImageList:
         paths: All image files, sorted.
         digest: Fingerprint of the file names (relative to the source), to notice a changed set on resume.
         held_out: Names of subfolders in use that usually hold validation or test images.
+        names: Name of each file relative to the source, where it lies below it.
     """
 
     source: str
     paths: tuple[Path, ...]
     digest: str
     held_out: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def find_images(data: str | Path) -> ImageList:
@@ -61,7 +63,8 @@ def find_images(data: str | Path) -> ImageList:
     names = [path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name for path in paths]
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
     held_out = {part for name in names for part in Path(name).parts[:-1] if part.lower() in _HELD_OUT}
-    return ImageList(str(data), tuple(paths), digest, tuple(sorted(held_out)) if source.is_dir() else ())
+    held = tuple(sorted(held_out)) if source.is_dir() else ()
+    return ImageList(str(data), tuple(paths), digest, held, tuple(names))
 
 
 def _train_entries(file: Path) -> list[Path]:

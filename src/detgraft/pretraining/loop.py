@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from detgraft.base.extras import missing
 from detgraft.base.files import write_atomic
-from detgraft.errors import ArgumentError, DataError, DetgraftError
+from detgraft.errors import ArgumentError, DetgraftError
 from detgraft.pretraining.backbones import build_backbone
 from detgraft.pretraining.checkpoint import LAST, WEIGHTS, Progress, export_encoder, save_checkpoint
 from detgraft.pretraining.devices import Fabric, StopRequest
@@ -42,7 +42,9 @@ from detgraft.pretraining.report import (
 from detgraft.pretraining.settings import Options, Settings
 from detgraft.pretraining.views import Batch, EpochBatches, Views, collate, prepare, restore_pixels
 
-_LOOK_EVERY = 20  # optimizer steps between looks at the loss; each look makes a GPU wait
+# Optimizer steps between looks at the loss and, with several processes, at whether one was asked to stop: each look
+# makes a GPU, or all of them, wait.
+_LOOK_EVERY = 20
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Trainer:
         fabric: Launched Fabric.
         scaler: Loss scaler of fp16.
         checkpoint: Content of a checkpoint to continue from.
+        contents: Hash of what the images hold, see `detgraft.pretraining.contents`.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class Trainer:
         fabric: Fabric,
         scaler: torch.amp.GradScaler | None = None,
         checkpoint: dict[str, Any] | None = None,
+        contents: str | None = None,
     ) -> None:
+        self.contents = contents
         self.settings, self.options, self.images, self.save_dir = settings, options, images, save_dir
         self.fabric, self.scaler = fabric, scaler
         self.progress = Progress()
@@ -109,6 +114,7 @@ class Trainer:
         return {
             "images": len(self.images.paths),
             "digest": self.images.digest,
+            "contents": self.contents,
             "processes": self.fabric.world_size,
         }
 
@@ -179,7 +185,7 @@ class Trainer:
             looking = progress.step % _LOOK_EVERY == 0
             mean = self._mean_so_far() if looking else None
             self.screen.step(progress.step, progress.epoch, self.settings.epochs, mean)
-            if progress.batch < len(self.batches) and self._must_stop():
+            if progress.batch < len(self.batches) and self._must_stop(exchange=looking):
                 self._save(final=True)
                 self._raise_if_interrupted()
                 return False
@@ -214,12 +220,19 @@ class Trainer:
             )
         return mean
 
-    def _must_stop(self) -> bool:
-        """Return whether any process was asked to stop, or the step limit is reached."""
+    def _must_stop(self, *, exchange: bool = True) -> bool:
+        """Return whether any process was asked to stop, or the step limit is reached.
+
+        Args:
+            exchange: Ask the other processes, all of which must ask at this step; otherwise none of several stops for
+                a signal, since the others would wait for it.
+        """
         if self.options.max_steps is not None and self.progress.step >= self.options.max_steps:
             return True
-        wish = self.stop.signal or 0
         if self.fabric.world_size > 1:
+            if not exchange:
+                return False
+            wish = self.stop.signal or 0
             shared = torch.tensor(wish, device=self.fabric.device)
             dist.all_reduce(shared, op=dist.ReduceOp.MAX)
             self.stop.signal = int(shared) or None
@@ -306,11 +319,6 @@ class Trainer:
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
         stored, identity = checkpoint["identity"], self.identity
-        if stored["digest"] != identity["digest"]:
-            raise DataError(
-                f"the images in '{self.images.source}' are not those that the run began with "
-                f"({stored['images']} images then, {identity['images']} now); start a new run"
-            )
         if stored["processes"] != identity["processes"]:
             raise ArgumentError(
                 f"the run began with {stored['processes']} process(es) and can only continue with as many; "
