@@ -267,7 +267,19 @@ def test_scatter_is_measured() -> None:
     still = scatter_of(base, np.full(4, 5.0))
     assert still.unlike
     assert still.raised == pytest.approx(3.5)
-    assert scatter_of(base[:2], variant[:2]).raised == 0
+    assert scatter_of(base[:2], variant[:2]).raised == pytest.approx(math.log(2))
+    assert scatter_of(base[:1], variant[:1]).raised == 0
+
+
+@pytest.mark.trust
+def test_two_seeds_hold_the_promise_too() -> None:
+    random = np.random.default_rng(0)
+    base, variant = (
+        0.3 * random.standard_normal((20_000, 2)),
+        np.exp(random.standard_normal((20_000, 2))) - math.exp(0.5),
+    )
+    assert (paired_t(variant - base).p <= 0.05).mean() > 0.08
+    assert (cautious_t(base, variant)[0].p <= 0.05).mean() <= 0.05
 
 
 def test_power_and_seeds_are_those_of_the_test_that_decides() -> None:

@@ -43,6 +43,7 @@ _FREE_SEEDS, _FREE = (
     (3, 4, 6, 8, 10),
     (0.25, 0.12, 0.2, 0.5, 1.1),
 )  # part of the ratio that chance explains, by number of seeds
+_PAIR = math.log(2)  # with two seeds, whatever they show: nothing of their scatter can be seen
 _SAMPLE, _LEVELS = 20_000, 64
 
 
@@ -78,7 +79,8 @@ def scatter_of(base_N: Any, variant_N: Any) -> Scatter:
     mean = difference_N.mean(axis=-1)
     if n < 3:  # two values have no skewness, and the ratio of two pairs says next to nothing
         nothing = np.zeros(mean.shape)
-        return Scatter(np.full(mean.shape, np.nan), nothing, nothing, nothing, np.zeros(mean.shape, dtype=bool))
+        raised = np.full(mean.shape, _PAIR if n == 2 else 0.0)
+        return Scatter(np.full(mean.shape, np.nan), nothing, nothing, raised, np.zeros(mean.shape, dtype=bool))
     centred_N = difference_N - mean[..., None]
     spread = np.sqrt((centred_N**2).mean(axis=-1))
     third = (centred_N**3).mean(axis=-1)
@@ -97,7 +99,7 @@ def scatter_of(base_N: Any, variant_N: Any) -> Scatter:
 def raised_by_chance(pairs: int) -> Array:
     """Logarithms of the factor for equal normal arms, as equally likely values, for computing power; shape (64,)."""
     if pairs < 3:
-        return np.zeros(1)
+        return np.full(1, _PAIR if pairs == 2 else 0.0)
     random = np.random.default_rng(pairs)
     count = max(_SAMPLE // pairs, 500)
     raised = scatter_of(random.standard_normal((count, pairs)), random.standard_normal((count, pairs))).raised
