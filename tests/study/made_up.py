@@ -19,6 +19,7 @@ from detgraft.study.design.config import CellConfig, config_of
 from detgraft.study.design.spec import StudySpec, read_spec
 from detgraft.study.judge.detections import Detections, Truth, bootstrap, match, save_detections
 from detgraft.study.judge.result import Result, SplitMetrics
+from detgraft.study.judge.verification import marks_of
 from detgraft.study.run.cell import WATCH, end_with_parent, run_cell
 from detgraft.study.run.checkpoints import Checkpoints
 from detgraft.study.run.store import Cell, StudyFolder
@@ -76,12 +77,14 @@ def metrics_of(ap: float, classes: tuple[str, ...] = ("cell", "leaf")) -> SplitM
         "AP_large": None,
     }
     own = {"metrics/mAP50-95(B)": ap, "metrics/mAP50(B)": min(ap * 1.5, 1)}
-    return SplitMetrics(8, "truth", coco, {name: ap + 0.01 * k for k, name in enumerate(classes)}, own)
+    apart = 0.02 * min(ap, 1 - ap)
+    return SplitMetrics(8, "truth", coco, {name: ap + apart * (2 * k - 1) for k, name in enumerate(classes)}, own)
 
 
-def finish(folder: StudyFolder, cell: Cell, ap: float, resumed_at: tuple[int, ...] = (), epochs: int = 4) -> None:
+def finish(folder: StudyFolder, cell: Cell, ap: float, resumed_at: tuple[int, ...] = ()) -> None:
     """Write a cell as if it had been trained, with the given AP."""
     cell.folder.mkdir(parents=True, exist_ok=True)
+    epochs = int(folder.spec.train["epochs"])
     config = config_of(folder.spec, cell.arm, cell.seed)
     write_json(cell.folder / "cell.json", config.to_json())
     write_json(cell.folder / "started.json", {"first": "2026-01-01T00:00:00+00:00", "sittings": 1})
@@ -106,6 +109,7 @@ def finish(folder: StudyFolder, cell: Cell, ap: float, resumed_at: tuple[int, ..
         git={},
         started="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T01:00:00+00:00",
+        files=marks_of(cell.folder),
     ).write(cell.folder / "result.json")
 
 
@@ -119,11 +123,12 @@ def finished_study(folder: Path, pictures: bool = True, text: str = STUDY) -> St
         name = cell.arm.name
         scatter = 0.04 if "marks" in name else 0.003
         ap = 0.5 + EFFECTS.get(name, 0.0) + random.normal(0, scatter)
-        finish(study, cell, float(ap), (2,) if (name, cell.seed) == ("carafe", 1) else ())
         if drawn is not None:
+            cell.folder.mkdir(parents=True)
             found = _detections(drawn, random, 0.2 if name == "carafe" else 0.4)
             save_detections(cell.folder / "detections_test.npz", drawn, found)
             np.save(cell.folder / "bootstrap_test.npy", bootstrap(match(drawn, found), 60, 1))
+        finish(study, cell, float(ap), (2,) if (name, cell.seed) == ("carafe", 1) else ())
     return study
 
 

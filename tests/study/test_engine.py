@@ -95,7 +95,7 @@ def test_failures_are_sentences_and_the_others_go_on(tmp_path: Path, monkeypatch
     assert failed["carafe"].startswith("The GPU has too little memory")
     assert failed["dynamicconv"].startswith("The disk is full")
     shown: Status = status(study.spec)
-    assert shown.states == {"pending": 0, "running": 0, "done": 2, "failed": 4, "broken off": 0}
+    assert shown.states == {"pending": 0, "running": 0, "done": 2, "failed": 4, "broken off": 0, "damaged": 0}
     assert not shown.complete
     assert shown.failed["carafe, seed 1"].startswith("The GPU")
     json.dumps(shown.to_json())
@@ -320,8 +320,8 @@ def test_results_survive_the_file(tmp_path: Path) -> None:
     assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
     assert result.resumed
     raw = result.to_json()
-    with pytest.raises(StudyError, match="format 1"):
-        Result.from_json(raw | {"format": 2})
+    with pytest.raises(StudyError, match="format 1 or 2"):
+        Result.from_json(raw | {"format": 3})
     with pytest.raises(StudyError, match="not a complete result"):
         Result.from_json({k: v for k, v in raw.items() if k != "seed"})
     with pytest.raises(StudyError, match="absent"):

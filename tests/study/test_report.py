@@ -17,6 +17,7 @@ from made_up import SMALL_STUDY, STUDY, finish, finished_study, make_spec
 
 from detgraft.study.api import report
 from detgraft.study.design.errors import StudyError
+from detgraft.study.design.seal import seal
 from detgraft.study.judge.analysis import ArmSummary, against_scale, analyse
 from detgraft.study.judge.result import Cost
 from detgraft.study.judge.statistics import Verdict, compare, points
@@ -142,7 +143,7 @@ def test_runs_on_different_pictures_are_never_compared(tmp_path: Path) -> None:
     last = study.path / "cells" / "carafe" / "seed_1" / "result.json"
     raw = json.loads(last.read_text())
     raw["metrics"]["test"]["truth"] = "other pictures"
-    last.write_text(json.dumps(raw))
+    last.write_text(json.dumps(seal(raw)))
     with pytest.raises(StudyError, match="changed while the study ran"):
         analyse(study)
 

@@ -81,5 +81,9 @@ def _print(found: api.Status) -> None:
         table.add_row(state, str(count))
     console = Console()
     console.print(table)
+    for line in found.warnings:
+        console.print(f"Warning: {line}", highlight=False, soft_wrap=True)
     for label, error in found.failed.items():
         console.print(f"{label}: {error}", highlight=False, soft_wrap=True)
+    for label, reason in found.damaged.items():
+        console.print(f"{label} is damaged: {reason} Train it again with retry.", highlight=False, soft_wrap=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detgraft.base.extras import require
 from detgraft.base.files import write_atomic
+from detgraft.base.provenance import versions
 from detgraft.errors import ArgumentError, Location
-from detgraft.study.design.errors import StudyError
+from detgraft.study.design.errors import StudyChangedError, StudyError
 from detgraft.study.design.spec import StudySpec, read_spec, spec_from_arguments
 from detgraft.study.design.template import TEMPLATE
-from detgraft.study.judge.analysis import progress
+from detgraft.study.judge.analysis import mixed_versions, progress
 from detgraft.study.judge.evidence import State
 from detgraft.study.report.report import Report, write_report
 from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
@@ -34,6 +36,8 @@ class Status:
         folder: Its folder.
         states: Number of cells in each state.
         failed: Sentence of each failed run by its label.
+        damaged: In what the files of a run are not those of that run, by its label; ``retry`` trains it again.
+        warnings: What is wrong with the study as a whole.
         cells: Every cell with its state.
         spared: Number of cells without a result that a sequential study does not need; 0 until every variant stopped.
     """
@@ -42,6 +46,8 @@ class Status:
     folder: Path
     states: Mapping[str, int]
     failed: Mapping[str, str]
+    damaged: Mapping[str, str]
+    warnings: tuple[str, ...]
     cells: tuple[tuple[Cell, State], ...]
     spared: int = 0
 
@@ -59,6 +65,8 @@ class Status:
             "spared": self.spared,
             "states": dict(self.states),
             "failed": dict(self.failed),
+            "damaged": dict(self.damaged),
+            "warnings": list(self.warnings),
             "cells": [
                 {"arm": c.arm.name, "role": c.arm.role, "seed": c.seed, "state": s.value, **c.progress()}
                 for c, s in self.cells
@@ -95,7 +103,7 @@ def run(
 
     Args:
         study: See :func:`open_study`.
-        retry: Also take up runs that failed before.
+        retry: Also take up runs that failed before, or whose files are damaged.
         resume: ``continue`` takes broken-off runs up from their last complete epoch (they are marked, because
             Ultralytics does not restore random state); ``restart`` starts them from scratch.
         extend: Accept a study that has more seeds or arms than the one that the results were made with.
@@ -124,6 +132,8 @@ def run(
         slots = local_slots(spec.workers)
         # Initial weights are fetched here, once; the runs themselves stay offline.
         preflight(folder, replace(slots[0], online=spec.init != "scratch"), say)
+        for line in _other_versions(folder):
+            say(f"Warning: {line}")
         pool: Pool = RayPool(spec.address, spec.workers) if spec.executor == "ray" else LocalPool(slots)
         tell = listen or (lambda event: say(describe(event)))
         Engine(folder, pool, tell, lambda cell: _track(folder, cell, say)).run(retry, resume == "restart")
@@ -162,9 +172,31 @@ def status(study: Study) -> Status:
         folder=folder.path,
         states={state.value: found.count(state) for state in State},
         failed={cell.label: cell.error() for cell, state in cells if state is State.FAILED},
+        damaged={cell.label: cell.damage() for cell, state in cells if state is State.DAMAGED},
+        warnings=tuple(_warnings(folder)),
         cells=cells,
         spared=spared,
     )
+
+
+def _warnings(folder: StudyFolder) -> list[str]:
+    try:
+        folder.check_unchanged()
+    except StudyChangedError as error:
+        return [str(error)]
+    return mixed_versions([run.result for run in folder.runs() if run.result is not None])
+
+
+def _other_versions(folder: StudyFolder) -> list[str]:
+    """What is installed now and was not when the finished runs were made, said before more are trained."""
+    lines = []
+    for name, version in versions().items():
+        made = Counter(run.result.versions.get(name) for run in folder.runs() if run.result is not None)
+        others = {known: n for known, n in made.items() if known != version}
+        if others:
+            counts = " and ".join(f"{known} ({n} runs)" for known, n in others.items())
+            lines.append(f"{name} is {version} now; the finished runs were made with {counts}. The report will warn.")
+    return lines
 
 
 def report(study: Study, out: Path | None = None, claims: Path | None = None) -> Report:

@@ -9,6 +9,10 @@ class StudyError(DetgraftError):
     """A study file, study folder or request that cannot be followed."""
 
 
+class DamagedError(StudyError):
+    """A file of a study that is absent, broken, changed after it was written, or not the one that belongs there."""
+
+
 class StudyBusyError(StudyError):
     """Another process runs the same study."""
 

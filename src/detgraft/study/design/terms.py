@@ -145,5 +145,11 @@ def slug_of(name: str) -> str:
     reserved = name.lower().split(".")[0] in _RESERVED_NAMES
     if _PLAIN_NAME.fullmatch(name) and not name.endswith(".") and not reserved:
         return name
+    return marked_slug_of(name)
+
+
+def marked_slug_of(name: str) -> str:
+    """A folder name with a part of the name's SHA-256, which no unmarked one can be."""
+    reserved = name.lower().split(".")[0] in _RESERVED_NAMES
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", f"arm-{name}" if reserved else name)[:48].strip("-.") or "arm"
     return f"{readable}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -123,6 +124,8 @@ class Analysis:
         results: Every result.
         cells: Number of cells in each state.
         failed: Sentence of each failed run.
+        damaged: In what the files of a run are not those of that run; it is not judged.
+        warnings: What to know before believing the verdicts, shown on top of the report.
         extended: How the study was extended after results were seen.
         digest: SHA-256 of the study.
         effects: Effects and interactions of a factorial study, over the seeds that all its arms finished.
@@ -143,6 +146,8 @@ class Analysis:
     results: tuple[Result, ...]
     cells: Mapping[str, int]
     failed: Mapping[str, str]
+    damaged: Mapping[str, str]
+    warnings: tuple[str, ...]
     extended: tuple[Mapping[str, Any], ...]
     digest: str
     effects: tuple[Comparison, ...] = ()
@@ -168,6 +173,13 @@ def analyse(study: Evidence) -> Analysis:
     runs = list(study.runs())
     done = [run for run in runs if run.state is State.DONE]
     results = [run.result for run in done if run.result is not None]
+    damaged = {run.label: run.message for run in runs if run.state is State.DAMAGED}
+    if damaged and not results:
+        lines = "".join(f"\n  {label}: {message}" for label, message in list(damaged.items())[:3])
+        raise StudyError(
+            f"no run can be judged; {len(damaged)} are damaged and can be trained again with retry:{lines}",
+            Location(str(study.path)),
+        )
     split = _deciding_split(spec.metrics.split, results, study.path)
     by_arm: dict[str, dict[int, Result]] = {arm.name: {} for arm in spec.arms}
     for run in done:
@@ -217,6 +229,8 @@ def analyse(study: Evidence) -> Analysis:
         results=tuple(results),
         cells={state.value: [run.state for run in runs].count(state) for state in State},
         failed={run.label: run.message for run in runs if run.state is State.FAILED},
+        damaged=damaged,
+        warnings=tuple(mixed_versions(results)),
         extended=tuple(study.extended()),
         digest=spec.digest(),
         effects=tuple(_effects(spec, values)),
@@ -254,6 +268,37 @@ def progress(study: Evidence) -> Progress | None:
             figures[result.arm] |= _values({result.seed: result}, split, spec.metrics.primary)
     variants = {arm.name: figures[arm.name] for arm in spec.variants}
     return follow(figures[spec.base.name], variants, spec.seeds, spec.looks, spec.metrics.margin, spec.metrics.alpha)
+
+
+def mixed_versions(results: Iterable[Result]) -> list[str]:
+    """A sentence for each way in which the runs were not made alike: other packages, other devices, older files.
+
+    Args:
+        results: The results that are judged together.
+    """
+    runs = list(results)
+    lines = []
+    parts = []
+    for package in sorted({name for run in runs for name in run.versions}):
+        counts = Counter(run.versions.get(package, "none") for run in runs)
+        if len(counts) > 1:
+            parts.append(f"{package} " + " and ".join(f"{version} ({n} runs)" for version, n in counts.items()))
+    if parts:
+        lines.append(
+            f"The runs were made with different versions: {'; '.join(parts)}. A difference between arms may be one"
+            " between versions."
+        )
+    devices = Counter(str(run.hardware.get("device")) for run in runs)
+    if len(devices) > 1:
+        found = " and ".join(f"{device} ({n} runs)" for device, n in devices.items())
+        lines.append(f"The runs were made on different devices: {found}; latencies and rounding differ between them.")
+    earlier = sum(run.format == 1 for run in runs)
+    if earlier:
+        lines.append(
+            f"{earlier} of {len(runs)} results were written by an earlier version of detgraft and carry no checksum;"
+            " their files fit together, but a change in them may stay unseen."
+        )
+    return lines
 
 
 def _deciding_split(wanted: str, results: Iterable[Result], where: Path) -> str:

@@ -24,6 +24,7 @@ class State(Enum):
     DONE = "done"
     FAILED = "failed"
     BROKEN_OFF = "broken off"
+    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Run:
         arm: The arm.
         seed: The seed.
         state: What became of it.
-        message: Why it failed; empty otherwise.
+        message: Why it failed, or in what its files are not those of this run; empty otherwise.
         result: Its result, when it is done.
         folder: Where its curve and its bootstrap draws lie.
     """

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detgraft.base.files import read_json, write_json
+from detgraft.base.files import write_json
 from detgraft.errors import Location
 from detgraft.measure.price import Cost
 from detgraft.study.design.errors import StudyError
+from detgraft.study.design.seal import CHECKSUM, changed_since, is_sealed, read_object, seal
 
-FORMAT = 1
+FORMAT = 2
+"""Since 2 a result carries a checksum of its own and the digests of the files beside it."""
+FORMATS = (1, 2)
 Number = float | None
 
 
@@ -59,6 +62,8 @@ class Result:
         git: Commit of the folder that the study ran in, and whether it had changes; empty outside a repository.
         started: Time of the first start, ISO 8601, UTC.
         finished: Time of the end.
+        files: Size and SHA-256 of each file that belongs to the result, by its name.
+        format: Of the file that it was read from.
     """
 
     arm: str
@@ -79,6 +84,7 @@ class Result:
     git: Mapping[str, Any]
     started: str
     finished: str
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     format: int = field(default=FORMAT)
 
     @property
@@ -87,8 +93,9 @@ class Result:
         return bool(self.resumed_at)
 
     def to_json(self) -> dict[str, Any]:
-        """The result as plain JSON values."""
-        return dataclasses.asdict(self) | {"resumed": self.resumed, "resumed_at": list(self.resumed_at)}
+        """The result as plain JSON values, with a checksum since format 2."""
+        plain = dataclasses.asdict(self) | {"resumed": self.resumed, "resumed_at": list(self.resumed_at)}
+        return plain if self.format == 1 else seal(plain)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], source: str = "") -> Result:
@@ -96,18 +103,26 @@ class Result:
 
         Raises:
             StudyError: A field is missing or unknown, or the format is another one.
+            DamagedError: The values do not agree with their checksum.
         """
         raw = dict(value)
-        if raw.get("format") != FORMAT:
-            raise StudyError(f"expected a result of format {FORMAT}, found {raw.get('format')!r}.", Location(source))
+        if raw.get("format") not in FORMATS:
+            known = " or ".join(map(str, FORMATS))
+            raise StudyError(f"expected a result of format {known}, found {raw.get('format')!r}.", Location(source))
+        whole = raw["format"] == 1 or is_sealed(raw)
+        if raw["format"] != 1:
+            raw.pop(CHECKSUM, None)
         raw.pop("resumed", None)
         try:
             raw["metrics"] = {split: SplitMetrics(**metrics) for split, metrics in raw["metrics"].items()}
             raw["cost"] = Cost(**raw["cost"])
             raw["resumed_at"] = tuple(raw["resumed_at"])
-            return cls(**raw)
+            result = cls(**raw)
         except (KeyError, TypeError, AttributeError) as error:
             raise StudyError(f"is not a complete result: {error}.", Location(source)) from error
+        if not whole:
+            raise changed_since(Path(source))
+        return result
 
     def write(self, path: Path) -> None:
         """Write the result atomically."""
@@ -118,9 +133,6 @@ class Result:
         """Read a result file.
 
         Raises:
-            StudyError: It is absent or no complete result.
+            StudyError: It is absent, damaged or no complete result.
         """
-        raw = read_json(path)
-        if not isinstance(raw, dict):
-            raise StudyError("is absent or is not JSON.", Location(str(path)))
-        return cls.from_json(raw, str(path))
+        return cls.from_json(read_object(path), str(path))

@@ -20,6 +20,7 @@ from detgraft.base.provenance import git_state, hardware, versions
 from detgraft.measure.price import Cost
 from detgraft.study.design.config import CellConfig
 from detgraft.study.judge.result import Result
+from detgraft.study.judge.verification import marks_of
 from detgraft.study.run.checkpoints import Checkpoints
 from detgraft.study.run.evaluation import Evaluator, evaluate
 from detgraft.study.run.failures import EXIT_BUSY, EXIT_FAILED, EXIT_ORPHAN, EXIT_UNRECORDED, record
@@ -67,9 +68,7 @@ def run_cell(folder: Path, trainer: Trainer = train, evaluator: Evaluator = eval
 
 def _run(folder: Path, trainer: Trainer, evaluator: Evaluator) -> None:
     config = CellConfig.read(folder / "cell.json")
-    earlier = read_json(folder / "started.json") or {}
-    started = {"first": earlier.get("first") or now(), "last": now(), "sittings": earlier.get("sittings", 0) + 1}
-    write_json(folder / "started.json", started)
+    started = _begin(folder / "started.json")
     book = Checkpoints(folder / "checkpoints")
     best = trainer(config, folder, book)
     state = book.newest()
@@ -92,16 +91,40 @@ def _run(folder: Path, trainer: Trainer, evaluator: Evaluator) -> None:
         transferred=state.info["transferred"],
         config=config.digest(),
         study=config.study,
-        versions=versions(),
+        versions=started["versions"],
         hardware=hardware(),
         git=git_state(Path.cwd()),
         started=started["first"],
         finished=now(),
+        files=marks_of(folder),
     )
     (folder / "error.json").unlink(missing_ok=True)
     result.write(folder / "result.json")
     book.remove()
     shutil.rmtree(folder / "train" / "weights", ignore_errors=True)
+
+
+def _begin(path: Path) -> dict[str, Any]:
+    """Note one more sitting, and with which versions; a broken note of the earlier ones is begun anew."""
+    raw = read_json(path)
+    earlier = raw if isinstance(raw, dict) else {}
+    first, sittings, made = earlier.get("first"), earlier.get("sittings"), earlier.get("versions")
+    own = versions()
+    before = {str(key): str(value) for key, value in made.items()} if isinstance(made, dict) else own
+    started = {
+        "first": first if isinstance(first, str) else now(),
+        "last": now(),
+        "sittings": sittings + 1 if isinstance(sittings, int) else 1,
+        "versions": {key: _both(before.get(key), own.get(key)) for key in sorted({*before, *own})},
+    }
+    write_json(path, started)
+    return started
+
+
+def _both(before: str | None, after: str | None) -> str:
+    """A version, or two where a run was resumed with another one, so that the report tells them apart."""
+    old, new = before or "none", after or "none"
+    return old if old.split(" then ")[-1] == new else f"{old} then {new}"
 
 
 def without_trackers() -> None:

@@ -33,7 +33,7 @@ class Event:
     """Something to tell the person who waits.
 
     Args:
-        kind: ``started``, ``resumed``, ``epoch``, ``done``, ``failed`` or ``died``.
+        kind: ``started``, ``resumed``, ``epoch``, ``done``, ``failed``, ``damaged`` or ``died``.
         cell: Which run.
         message: The error of a failed run, otherwise what is worth knowing; may be empty.
         finished: Number of cells with a result.
@@ -158,7 +158,7 @@ class Engine:
         """Work until every cell is done or failed.
 
         Args:
-            retry: Also take up cells that failed before.
+            retry: Also take up cells that failed before or are damaged, the latter from scratch.
             restart: Start broken-off cells from scratch instead of resuming them.
 
         Raises:
@@ -201,12 +201,21 @@ class Engine:
                 if holder is not None:
                     raise StudyBusyError(f"{cell.label} is being trained by {holder}; stop it first.")
             state = cell.state()
+            if state is State.DAMAGED and not retry:
+                self._tell("damaged", cell, f"{cell.damage()} It is not judged; retry trains it again.")
+                continue
             if state is State.DONE or (state is State.FAILED and not retry):
                 continue
-            if restart and state in (State.BROKEN_OFF, State.FAILED):
+            if state is State.DAMAGED or (restart and state in (State.BROKEN_OFF, State.FAILED)):
                 cell.clear()
+                cell = self._moved(cell)
             chosen.append(cell)
         return chosen
+
+    def _moved(self, cleared: Cell) -> Cell:
+        """The cell where it lies now that its old folder is gone, which may have been one of an earlier version."""
+        self.cells = list(self.folder.cells())
+        return next(cell for cell in self.cells if (cell.arm, cell.seed) == (cleared.arm, cleared.seed))
 
     def _start(self, cell: Cell) -> bool:
         """Write down what the run is to do and start it; False when even that is impossible."""
@@ -214,7 +223,8 @@ class Engine:
             cell.folder.mkdir(parents=True, exist_ok=True)
             (cell.folder / "error.json").unlink(missing_ok=True)
             preflight = read_json(self.folder.arm_file(cell.arm)) or {}
-            config = config_of(self.folder.spec, cell.arm, cell.seed, preflight)
+            found = {**preflight, "inputs": self.folder.announced()}
+            config = config_of(self.folder.spec, cell.arm, cell.seed, found)
             write_json(cell.folder / "cell.json", config.to_json())
             write_json(cell.folder / "cost.json", preflight["cost"])
             self._progress[cell] = int(cell.progress().get("epoch", 0))
@@ -235,6 +245,8 @@ class Engine:
             self.on_done(cell)
         elif state is State.FAILED:
             self._tell("failed", cell, cell.error())
+        elif state is State.DAMAGED:
+            self._tell("damaged", cell, f"{cell.damage()} It is not judged; retry trains it again.")
         elif status == EXIT_UNRECORDED:
             self._tell("failed", cell, "The disk is full, so that not even the error could be written: make room.")
         elif status == EXIT_BUSY:

@@ -103,8 +103,7 @@ def check_folder(work: Path) -> None:
     """
     request = read_json(work / "request.json")
     for item in request["arms"]:
-        raw = item["config"]
-        config = CellConfig(**{**raw, "plugins": tuple(raw["plugins"]), "track": tuple(raw["track"])})
+        config = CellConfig.from_json(item["config"], "request.json")
         content: dict[str, Any] = {"key": item["key"], "arm": config.arm, "error": None}
         try:
             content |= check_arm(config, request["project"])

@@ -1,6 +1,10 @@
 """The folder of a study. What a cell's state is follows from its files alone, so that no kill can make it wrong.
 
+Files are believed only after they have been compared: a result counts when it is that of its arm, seed and study, whole
+and unchanged (:mod:`detgraft.study.judge.verification`).
+
 OUT/study.json                   the study's identity, its digest, and how it was extended
+OUT/inputs.json                  what the runs read, as announced before the first one
 OUT/study.lock                   held by the process that runs the study
 OUT/arms/ARM.json                what building the arm showed: cost, transferred share
 OUT/cells/ARM/seed_N/cell.json   the run's resolved configuration
@@ -16,30 +20,44 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from detgraft.base.files import read_json, write_json
 from detgraft.errors import Location
-from detgraft.study.design.errors import StudyBusyError, StudyChangedError, StudyError
+from detgraft.study.design.config import CellConfig, config_of
+from detgraft.study.design.errors import DamagedError, StudyBusyError, StudyChangedError, StudyError
+from detgraft.study.design.seal import changed_since, is_sealed, read_object, seal
 from detgraft.study.design.spec import StudySpec, changes, digest_of, only_adds
-from detgraft.study.design.terms import Arm
+from detgraft.study.design.terms import Arm, marked_slug_of
 from detgraft.study.judge.evidence import Run, State
 from detgraft.study.judge.result import Result
+from detgraft.study.judge.verification import look_of, reason_of, verify, verify_config
 from detgraft.study.run.lock import Lock, holder_of
 
-FORMAT = 1
+FORMAT = 2
+"""Of ``study.json``; since 2 it carries a checksum and the digests that the study had before it was extended."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: an arm with a seed, and its folder."""
+    """One run: an arm with a seed, and its folder.
+
+    Args:
+        arm: The arm.
+        seed: The seed.
+        folder: Where its files lie.
+        study: The folder of the study that it belongs to.
+        doubt: Why the folder cannot be told to be this run's; empty otherwise.
+    """
 
     arm: Arm
     seed: int
     folder: Path
+    study: StudyFolder = field(compare=False, repr=False)
+    doubt: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:
@@ -48,32 +66,84 @@ class Cell:
 
     def state(self) -> State:
         """Where the cell stands, read from its files."""
+        if self.doubt:
+            return State.DAMAGED
         if (self.folder / "result.json").is_file():
-            return State.DONE
+            return State.DAMAGED if self.damage() else State.DONE
         if holder_of(self.folder / "cell.lock") is not None:
             return State.RUNNING
         if (self.folder / "error.json").is_file():
             return State.FAILED
-        return State.BROKEN_OFF if (self.folder / "started.json").is_file() else State.PENDING
+        if not _was_started(self.folder):
+            return State.PENDING
+        return State.DAMAGED if self.damage() else State.BROKEN_OFF
+
+    def damage(self) -> str:
+        """In what the cell's files are not those of its run, one sentence; empty when they are."""
+        if self.doubt:
+            return self.doubt
+        look = (look_of(self.folder), look_of(self.study.path))
+        known = self.study.verified.get(self.folder)
+        if known is None or known[0] != look:
+            known = (look, self._damage())
+            self.study.verified[self.folder] = known
+        return known[1]
+
+    def _damage(self) -> str:
+        expected, studies = self.study.config(self.arm, self.seed), self.study.digests()
+        try:
+            if (self.folder / "result.json").is_file():
+                verify(self.folder, expected, studies)
+            else:
+                verify_config(self.folder, expected, studies)
+        except StudyError as error:
+            return reason_of(error)
+        return ""
 
     def error(self) -> str:
         """The sentence of a failed cell, or an empty text."""
-        raw = read_json(self.folder / "error.json")
-        return str(raw.get("message", "")) if isinstance(raw, dict) else ""
+        path = self.folder / "error.json"
+        if not path.is_file():
+            return ""
+        raw = read_json(path)
+        message = raw.get("message") if isinstance(raw, dict) else None
+        if isinstance(message, str) and message:
+            return message
+        return f"It failed, but error.json is damaged; the end of its output is in {self.folder / 'log.txt'}."
 
     def result(self) -> Result:
-        """The result of a finished cell."""
-        return Result.read(self.folder / "result.json")
+        """The result of a finished cell.
+
+        Raises:
+            StudyError: It is not this cell's, or not whole.
+        """
+        return verify(self.folder, self.study.config(self.arm, self.seed), self.study.digests())
 
     def progress(self) -> Mapping[str, Any]:
         """``epoch`` (finished ones), ``epochs`` and ``seconds`` of training so far; empty before the first epoch."""
         raw = read_json(self.folder / "progress.json")
-        return raw if isinstance(raw, dict) else {}
+        if not isinstance(raw, dict):
+            return {}
+        known = {key: raw.get(key) for key in ("epoch", "epochs", "seconds")}
+        sound = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known.values())
+        return raw if sound else {}
 
     def clear(self) -> None:
-        """Forget everything about an unfinished cell, so that it starts from scratch."""
-        if self.state() in (State.DONE, State.RUNNING):
-            raise StudyError(f"{self.label} is {self.state().value} and is not cleared.", Location(str(self.folder)))
+        """Forget everything about an unfinished cell, so that it starts from scratch.
+
+        What is damaged is not deleted but moved to ``damaged/`` in the study's folder.
+        """
+        if self.doubt:
+            raise StudyError(
+                f"{self.label}: {self.doubt} Remove the ones that are not.", Location(str(self.study.path))
+            )
+        state = self.state()
+        if state in (State.DONE, State.RUNNING):
+            raise StudyError(f"{self.label} is {state.value} and is not cleared.", Location(str(self.folder)))
+        if state is State.DAMAGED and self.folder.exists():
+            aside = self.study.path / "damaged" / f"{self.arm.slug} seed_{self.seed} {now().replace(':', '')}"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.replace(aside)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -88,27 +158,111 @@ class StudyFolder:
     def __init__(self, spec: StudySpec, path: Path | None = None) -> None:
         self.spec = spec
         self.path = (path or spec.out).resolve()
+        self.verified: dict[Path, tuple[tuple[Any, ...], str]] = {}
+        self._configs: dict[tuple[str, int, str], CellConfig] = {}
 
     @property
     def results_exist(self) -> bool:
         """Whether any cell was ever started."""
-        return any((self.path / "cells").glob("*/seed_*/started.json"))
+        return any(_was_started(folder) for folder in self._cell_folders())
 
     def cells(self) -> Iterator[Cell]:
         """All cells, one seed of every arm after the other, so that a study that ends early is still paired."""
+        earlier = self._earlier_folders()
         for seed in self.spec.seeds:
             for arm in self.spec.arms:
-                yield Cell(arm, seed, self.path / "cells" / arm.slug / f"seed_{seed}")
+                yield self._cell(arm, seed, earlier)
+
+    def _cell(self, arm: Arm, seed: int, earlier: Mapping[tuple[str, int], list[Path]]) -> Cell:
+        home = self.path / "cells" / arm.slug / f"seed_{seed}"
+        found = earlier.get((arm.name, seed), [])
+        if home in found or not found:
+            others = [key for key, folders in earlier.items() if home in folders and key != (arm.name, seed)]
+            names = {each.name for each in self.spec.arms}
+            if others and others[0][0] in names and not found:
+                # Named by the version before, whose folders of other arms may be called as this arm's is now.
+                home = self.path / "cells" / marked_slug_of(arm.name) / f"seed_{seed}"
+            return Cell(arm, seed, home, self)
+        doubt = ""
+        if len(found) > 1:
+            places = ", ".join(sorted(str(folder.relative_to(self.path)) for folder in found))
+            doubt = f"{places} all say that they are this run."
+        return Cell(arm, seed, found[0], self, doubt)
+
+    def _cell_folders(self) -> list[Path]:
+        return sorted((self.path / "cells").glob("*/seed_*"))
+
+    def _earlier_folders(self) -> dict[tuple[str, int], list[Path]]:
+        """Folders of runs that the version before started, by the arm and seed that their own files name.
+
+        It made the names of folders from the order of the arms, so the files are the truth and the name says nothing.
+        """
+        found: dict[tuple[str, int], list[Path]] = {}
+        for folder in self._cell_folders():
+            raw = read_json(folder / "result.json")
+            if raw is None:
+                raw = read_json(folder / "cell.json")
+            if not isinstance(raw, dict) or raw.get("format", 1) != 1:
+                continue
+            arm, seed = raw.get("arm"), raw.get("seed")
+            if isinstance(arm, str) and isinstance(seed, int) and folder.name == f"seed_{seed}":
+                found.setdefault((arm, seed), []).append(folder)
+        return found
 
     def runs(self) -> list[Run]:
         """All cells with what is known of them, for the analysis."""
         found = []
         for cell in self.cells():
-            state = cell.state()
-            message = cell.error() if state is State.FAILED else ""
-            result = cell.result() if state is State.DONE else None
+            state, message, result = cell.state(), "", None
+            if state is State.FAILED:
+                message = cell.error()
+            elif state is State.DAMAGED:
+                message = cell.damage()
+            elif state is State.DONE:
+                result = cell.result()
             found.append(Run(cell.arm, cell.seed, state, message, result, cell.folder))
         return found
+
+    def config(self, arm: Arm, seed: int) -> CellConfig:
+        """What a cell is to do by the study file, and by what was announced before the first run."""
+        announced = self.announced()
+        key = (arm.name, seed, str(announced))
+        if key not in self._configs:
+            self._configs[key] = config_of(self.spec, arm, seed, {"inputs": announced})
+        return self._configs[key]
+
+    def announced(self) -> Mapping[str, str]:
+        """Digest of the pictures and labels of each split as announced before the first run; empty without."""
+        try:
+            raw = read_object(self.path / "inputs.json")
+        except DamagedError:
+            return {}
+        splits = raw.get("splits")
+        return {str(k): str(v["digest"]) for k, v in splits.items()} if is_sealed(raw) and splits else {}
+
+    def digests(self) -> frozenset[str] | None:
+        """Digests of the study and of what it was before it was extended; None where the version before lost them."""
+        try:
+            raw = self._read_identity()
+        except DamagedError:
+            return frozenset({self.spec.digest()})
+        known = raw.get("digests", None if raw.get("extended") else [])
+        return None if known is None else frozenset({raw["digest"], *known})
+
+    def _read_identity(self) -> dict[str, Any]:
+        """What ``study.json`` holds.
+
+        Raises:
+            DamagedError: It is absent, broken, or changed since it was written.
+        """
+        path = self.path / "study.json"
+        raw = read_object(path)
+        if raw.get("format") not in (1, FORMAT):
+            raise DamagedError(f"expected format 1 or {FORMAT}, found {raw.get('format')!r}.", Location(str(path)))
+        whole = raw.get("digest") == digest_of(raw.get("identity")) and isinstance(raw.get("extended"), list)
+        if not whole or (raw["format"] == FORMAT and not is_sealed(raw)):
+            raise changed_since(path)
+        return raw
 
     def check_unchanged(self, extend: bool = False) -> None:
         """Compare the study with the one that the folder's results were made with.
@@ -119,10 +273,14 @@ class StudyFolder:
         Raises:
             StudyChangedError: It differs; the message says in what.
         """
-        raw = read_json(self.path / "study.json")
-        if not isinstance(raw, dict) or not self.results_exist:
+        if not self.results_exist:
             return
-        old, new = raw["identity"], self.spec.identity()
+        try:
+            old = self._read_identity()["identity"]
+        except DamagedError as error:
+            self._check_rebuilt(reason_of(error), extend)
+            return
+        new = self.spec.identity()
         # The looks of a sequential study are its promise: more seeds or arms afterwards would be other looks.
         sequential = bool(old.get("looks") or new.get("looks"))
         may_grow = only_adds(old, new) and not sequential
@@ -141,6 +299,33 @@ class StudyFolder:
             f"the results in {self.path} were made with another study:{lines}\n{advice}", Location(self.spec.source)
         )
 
+    def _check_rebuilt(self, reason: str, extend: bool) -> None:
+        """Without ``study.json``: let the configuration that each started run was given say what the study was."""
+        own = self.spec.digest()
+        same, grown, other = 0, 0, []
+        for cell in self.cells():
+            if not _was_started(cell.folder):
+                continue
+            try:
+                study = verify_config(cell.folder, self.config(cell.arm, cell.seed), None).study
+                same, grown = same + (study == own), grown + (study != own)
+            except StudyError as error:
+                other.append(f"{cell.label}: {reason_of(error)}")
+        where = Location(self.spec.source)
+        if not same + grown:
+            lines = "".join(f"\n  {line}" for line in other[:3])
+            raise StudyChangedError(
+                f"there are results in {self.path}, but {reason} None of them can be told to be of this study:{lines}\n"
+                "Restore study.json, or give this study another folder with out=.",
+                where,
+            )
+        if grown and not extend:
+            raise StudyChangedError(
+                f"there are results in {self.path}, but {reason} {grown} of its runs were made when the study had other"
+                " arms or seeds. Restore study.json, or go on with extend=True; the report will then say so.",
+                where,
+            )
+
     def open(self, extend: bool = False) -> None:
         """Make the folder, refuse a changed study, and write down what it is.
 
@@ -149,25 +334,53 @@ class StudyFolder:
         """
         self.check_unchanged(extend)
         self.path.mkdir(parents=True, exist_ok=True)
-        raw = read_json(self.path / "study.json") if self.results_exist else None
-        history: list[dict[str, Any]] = list(raw.get("extended", [])) if isinstance(raw, dict) else []
         identity = self.spec.identity()
-        if isinstance(raw, dict) and raw["identity"] != identity:
-            history.append({"time": now(), "changes": changes(raw["identity"], identity)})
-        content = {
-            "format": FORMAT,
-            "name": self.spec.name,
-            "digest": digest_of(identity),
-            "identity": identity,
-            "extended": history,
-        }
+        history: list[dict[str, Any]] = []
+        digests: list[str] | None = []
+        raw: dict[str, Any] | None = None
+        if self.results_exist:
+            try:
+                raw = self._read_identity()
+                history = list(raw["extended"])
+                digests = raw.get("digests", None if history else [])
+                if raw["identity"] != identity:
+                    history.append({"time": now(), "changes": changes(raw["identity"], identity)})
+                    digests = None if digests is None else [*digests, raw["digest"]]
+            except DamagedError as error:
+                studies = self._started_studies()
+                if studies - {digest_of(identity)}:
+                    lost = f"{reason_of(error)} It was made again from the runs, which began with other arms or seeds"
+                    history, digests = [{"time": now(), "changes": [lost]}], sorted(studies)
+        content = seal(
+            {
+                "format": FORMAT,
+                "name": self.spec.name,
+                "digest": digest_of(identity),
+                "identity": identity,
+                "extended": history,
+                "digests": digests,
+            }
+        )
         if raw != content:
             write_json(self.path / "study.json", content)
 
+    def _started_studies(self) -> set[str]:
+        """Digests of the studies that the started runs of this study were begun with."""
+        found = set()
+        for cell in self.cells():
+            if _was_started(cell.folder):
+                try:
+                    found.add(verify_config(cell.folder, self.config(cell.arm, cell.seed), None).study)
+                except StudyError:
+                    continue
+        return found
+
     def extended(self) -> list[dict[str, Any]]:
         """When and how the study was extended after its first run began."""
-        raw = read_json(self.path / "study.json")
-        return list(raw.get("extended", [])) if isinstance(raw, dict) else []
+        try:
+            return list(self._read_identity()["extended"])
+        except DamagedError:
+            return []
 
     def lock(self) -> Lock:
         """Take the study's lock.
@@ -192,3 +405,8 @@ class StudyFolder:
 def now() -> str:
     """The time as ISO 8601 text in UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _was_started(folder: Path) -> bool:
+    """Whether a run was ever begun in a folder, told from any of the files that one leaves."""
+    return any((folder / name).exists() for name in ("started.json", "result.json", "checkpoints"))

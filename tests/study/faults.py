@@ -1,0 +1,146 @@
+"""The table of faults that studies are tried with, as data: tests run it, docs/trust.md is generated from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong, and what a person is then told.
+
+    Args:
+        group: ``damaged file``, ``changed input``, ``lock`` or ``kill``.
+        what: What was done, in words.
+        outcome: What becomes of it, in words.
+        sentence: Regular expression that the sentence shown must match; empty where the outcome is seen in the files.
+        key: What the test needs to do it again.
+    """
+
+    group: str
+    what: str
+    outcome: str
+    sentence: str
+    key: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "-".join(self.key).replace("/", ".") or self.what
+
+
+def _bit(data: bytes) -> bytes:
+    """One bit flipped in the middle, where a JSON file has a letter or digit."""
+    at = len(data) // 2
+    while data[at : at + 1].isspace():
+        at += 1
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "empty": ("zero bytes", lambda data: b""),
+    "half": ("only its first half", lambda data: data[: len(data) // 2]),
+    "bit": ("one bit flipped", _bit),
+    "zeros": ("as long as before, but all zeros", lambda data: bytes(len(data))),
+}
+"""Name, words, and what becomes of the content; beside them ``absent`` and ``foreign``, another run's file."""
+
+
+def damage(path: Path, kind: str, foreign: Path | None = None) -> None:
+    """Damage a file in one of the ways of the table."""
+    if kind == "absent":
+        path.unlink()
+    elif kind == "foreign":
+        assert foreign is not None
+        assert foreign.read_bytes() != path.read_bytes()
+        path.write_bytes(foreign.read_bytes())
+    else:
+        before = path.read_bytes()
+        path.write_bytes(DAMAGES[kind][1](before))
+        assert path.read_bytes() != before
+
+
+WORDS = {name: words for name, (words, _) in DAMAGES.items()} | {
+    "absent": "deleted",
+    "foreign": "another run's file in its place",
+}
+
+_NOT_JUDGED = "the run is shown as damaged with the reason, is not judged, and `retry` trains it again"
+_JSON = {
+    "empty": "is empty",
+    "half": "is not JSON: it was cut off or overwritten",
+    "bit": "does not agree with its own checksum|is not JSON|of another run|is no complete|expected",
+    "zeros": "is empty",
+}
+
+
+def _run_files() -> list[Fault]:
+    faults = []
+    for kind in ("empty", "half", "bit", "zeros", "foreign"):
+        own = {**_JSON, "foreign": "result of another run: yolo11n, seed 1"}[kind]
+        faults.append(Fault("damaged file", "", _NOT_JUDGED, rf"^result\.json.*({own})", ("result.json", kind)))
+    faults.append(
+        Fault("damaged file", "", "the run counts as broken off and is trained again", "", ("result.json", "absent"))
+    )
+    for kind in ("empty", "half", "bit", "zeros", "absent", "foreign"):
+        own = {**_JSON, "absent": "is absent", "foreign": "is of another run: arm was 'yolo11n', is 'carafe'"}[kind]
+        faults.append(Fault("damaged file", "", _NOT_JUDGED, rf"^cell\.json.*({own})", ("cell.json", kind)))
+    for name in ("curve.json", "detections_test.npz", "bootstrap_test.npy"):
+        for kind in ("empty", "half", "bit", "zeros", "absent", "foreign"):
+            own = {
+                "empty": r"has 0 bytes instead of \d+",
+                "half": r"has \d+ bytes instead of \d+",
+                "absent": "is absent",
+                "foreign": r"is not the file that was written with the result|bytes instead of",
+            }.get(kind, "is not the file that was written with the result")
+            faults.append(Fault("damaged file", "", _NOT_JUDGED, rf"^{name}.*({own})", (name, kind)))
+    return faults
+
+
+RUN_FILES = tuple(_run_files())
+"""Files of a finished run."""
+
+CLAIMS = tuple(
+    Fault("damaged file", f"result.json, rewritten with a fitting checksum: {what}", _NOT_JUDGED, sentence, (key,))
+    for key, what, sentence in (
+        ("arm", "another arm", "result of another run: convnextv2_atto, seed 0"),
+        ("seed", "another seed", "result of another run: carafe, seed 1"),
+        ("config", "another configuration", "made with another configuration"),
+        ("study", "another study", "belongs to another study"),
+        ("epochs", "one epoch instead of four", "1 epochs instead of 4, which early stopping does not explain"),
+        ("more epochs", "more epochs than asked for", "claims 9 epochs, the study asks for 4"),
+        ("best_epoch", "a best epoch that never was", "names epoch 7 of 4 as the best"),
+        ("high", "AP 9e9", r"AP on test is 9000000000\.0, expected 0 to 1"),
+        ("negative", "AP -0.1", r"AP on test is -0\.1, expected 0 to 1"),
+        ("nan", "AP NaN", r"AP on test is nan, expected 0 to 1"),
+        ("class", "AP of a class above 1", r"AP of leaf on test is 1\.5, expected 0 to 1"),
+        ("seconds", "a negative duration", "training took -3 seconds"),
+        ("transferred", "more than everything transferred", r"the transferred share is 2\.0"),
+        ("params", "a model without parameters", "the model has 0 parameters"),
+        ("nothing", "no figures", "holds no figures"),
+        ("format", "a format of the future", "expected a result of format 1 or 2, found 3"),
+    )
+)
+"""Contents of result.json that a checksum does not show."""
+
+STUDY_FILE = tuple(
+    Fault(
+        "damaged file",
+        "",
+        "the identity is made again from the runs' own cell.json; another study in the same folder is still refused",
+        sentence,
+        ("study.json", kind),
+    )
+    for kind, sentence in (
+        ("empty", r"study\.json is empty"),
+        ("half", r"study\.json is not JSON"),
+        ("bit", r"study\.json (does not agree with its own checksum|is not JSON|expected format)"),
+        ("zeros", r"study\.json is empty"),
+        ("absent", r"study\.json is absent"),
+    )
+)
+
+
+def title(fault: Fault) -> str:
+    """What was done, for a table."""
+    return fault.what or f"{fault.key[0]}: {WORDS[fault.key[1]]}"
