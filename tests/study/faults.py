@@ -144,3 +144,59 @@ STUDY_FILE = tuple(
 def title(fault: Fault) -> str:
     """What was done, for a table."""
     return fault.what or f"{fault.key[0]}: {WORDS[fault.key[1]]}"
+
+
+LOCKS = (
+    Fault("lock", "two containers with one host name on one disk", "the second one is refused", "", ("space", "held")),
+    Fault("lock", "the same, the first one silent for minutes", "the second one takes over", "", ("space", "free")),
+    Fault("lock", "another machine, working", "refused", "", ("host", "held")),
+    Fault("lock", "another machine, silent for minutes", "taken over", "", ("host", "free")),
+    Fault("lock", "another boot of a machine of this name, working", "refused", "", ("boot", "held")),
+    Fault("lock", "the boot before this one, silent for minutes", "taken over", "", ("boot", "free")),
+    Fault("lock", "the clock set forward by an hour under a living holder", "refused", "", ("clock", "held")),
+    Fault("lock", "the holder's process number given to another process", "taken over", "", ("ticks", "free")),
+    Fault("lock", "the holder dead", "taken over", "", ("pid", "free")),
+    Fault("lock", "the holder's file cut off", "taken over; the holder writes nothing more", "", ("half", "free")),
+    Fault(
+        "lock",
+        "a holder that slept, was taken over, and wakes up",
+        "its states, its result and its error are not written; it ends, and the new holder's lock stays",
+        "was silent for more than 120 s and its lock now belongs to process",
+        ("late",),
+    ),
+    Fault(
+        "lock",
+        "a process that hangs while it takes the lock",
+        "the next one waits half a minute, then says which file it waits for",
+        "another process has held this lock's guard for more than",
+        ("guard",),
+    ),
+    Fault(
+        "lock",
+        "a file system without locks (ENOLCK)",
+        "refused in one sentence, before anything is trained",
+        "this file system keeps no locks .* put the study's out: on another disk",
+        ("enolck",),
+    ),
+    Fault("lock", "a folder that cannot be written", "refused in one sentence", "cannot be locked: ", ("readonly",)),
+)
+"""Situations of two processes that want the same run."""
+
+STATES = tuple(
+    Fault(
+        "damaged file",
+        f"checkpoints/epoch_N/{name}: {WORDS[kind]}",
+        "the run goes on from the state before and says so",
+        sentence,
+        (name, kind),
+    )
+    for name, kinds in (
+        ("state.json", {**_JSON, "absent": "is absent", "foreign": "belongs to a run with another configuration"}),
+        *(
+            (name, dict.fromkeys((*DAMAGES, "foreign"), "is not the file that was published") | {"absent": "is absent"})
+            for name in ("last.pt", "best.pt")
+        ),
+    )
+    for kind, sentence in kinds.items()
+)
+"""Files of a broken-off run."""

@@ -256,7 +256,7 @@ def test_a_lock_of_another_process_with_the_same_number_is_stale(tmp_path: Path)
     with Lock(path):
         assert holder_of(path) is not None
         raw = read_json(path)
-    write_atomic(path, json.dumps(raw | {"started": raw["started"] - 1000}))
+    write_atomic(path, json.dumps(raw | {"ticks": raw["ticks"] - 1000}))
     assert holder_of(path) is None
     write_atomic(path, "{half a fi")
     assert holder_of(path) is None

@@ -32,28 +32,35 @@ WATCH = "DETGRAFT_STUDY_WATCH"
 """Set by the executor: standard input is a pipe whose end means that the executor is gone."""
 
 
-def run_cell(folder: Path, trainer: Trainer = train, evaluator: Evaluator = evaluate) -> int:
+def run_cell(
+    folder: Path, trainer: Trainer = train, evaluator: Evaluator = evaluate, on_lost: Callable[[], Any] | None = None
+) -> int:
     """Train and measure one cell.
 
     Args:
         folder: Its folder, with ``cell.json``.
         trainer: How to train.
         evaluator: How to measure.
+        on_lost: Called when another process has taken the cell over because this one was silent for too long.
 
     Returns:
         0 when the result is written, 1 when it failed and said why in ``error.json``, 74 when not even that could be
         written, 75 when another living process has the cell.
     """
     folder = folder.resolve()
-    lock = Lock(folder / "cell.lock")
-    holder = lock.acquire()
-    if holder is not None:
-        print(f"{folder} is being trained by {holder}", file=sys.stderr)
-        return EXIT_BUSY
+    lock = Lock(folder / "cell.lock", on_lost)
     try:
-        _run(folder, trainer, evaluator)
+        holder = lock.acquire()
+        if holder is not None:
+            print(f"{folder} is being trained by {holder}", file=sys.stderr)
+            return EXIT_BUSY
+        _run(folder, trainer, evaluator, lock)
         return 0
     except Exception as error:
+        if lock.lost.is_set():  # nothing here is this process's to write any more
+            with contextlib.suppress(OSError):
+                print(error, file=sys.stderr, flush=True)
+            return EXIT_BUSY
         content = record(error, folder)
         with contextlib.suppress(OSError):  # the log may lie on the same full disk
             print(content["traceback"], content["message"], sep="\n", file=sys.stderr, flush=True)
@@ -66,16 +73,17 @@ def run_cell(folder: Path, trainer: Trainer = train, evaluator: Evaluator = eval
         lock.release()
 
 
-def _run(folder: Path, trainer: Trainer, evaluator: Evaluator) -> None:
+def _run(folder: Path, trainer: Trainer, evaluator: Evaluator, lock: Lock) -> None:
     config = CellConfig.read(folder / "cell.json")
     started = _begin(folder / "started.json")
-    book = Checkpoints(folder / "checkpoints")
+    book = Checkpoints(folder / "checkpoints", config.digest(), lock.permit)
     best = trainer(config, folder, book)
     state = book.newest()
     if state is None or not state.finished:
         raise RuntimeError("training ended without a finished state")
-    copy_atomic(best, folder / "best.pt")
-    write_json(folder / "curve.json", state.info["curve"])
+    with lock.permit():
+        copy_atomic(best, folder / "best.pt")
+        write_json(folder / "curve.json", state.info["curve"])
     metrics = evaluator(config, folder)
     result = Result(
         arm=config.arm,
@@ -98,9 +106,10 @@ def _run(folder: Path, trainer: Trainer, evaluator: Evaluator) -> None:
         finished=now(),
         files=marks_of(folder),
     )
-    (folder / "error.json").unlink(missing_ok=True)
-    result.write(folder / "result.json")
-    book.remove()
+    with lock.permit():
+        (folder / "error.json").unlink(missing_ok=True)
+        result.write(folder / "result.json")
+        book.remove()
     shutil.rmtree(folder / "train" / "weights", ignore_errors=True)
 
 
@@ -163,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     if os.environ.get(WATCH):
         end_with_parent()
     without_trackers()
-    return run_cell(Path(arguments[0]))
+    return run_cell(Path(arguments[0]), on_lost=lambda: os._exit(EXIT_BUSY))
 
 
 if __name__ == "__main__":

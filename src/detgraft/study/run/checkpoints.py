@@ -7,16 +7,25 @@ disk, and renamed into place; the state before it is kept until then and one epo
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detgraft.base.files import copy_durable, read_json, sync_folder, write_json
+from detgraft.base.files import copy_durable, sync_folder, write_json
+from detgraft.study.design.errors import DamagedError
+from detgraft.study.design.seal import changed_since, is_sealed, read_object, seal
+from detgraft.study.judge.verification import file_digest, reason_of
 
 KEPT = 2
+FORMAT = 2
+"""Of ``state.json``; the first one had neither a number nor a checksum."""
+FILES = ("last.pt", "best.pt")
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,19 @@ class Checkpoints:
 
     Args:
         folder: Where they lie; made when the first one is published.
+        config: Digest of the run's configuration; states of another run are never taken up.
+        permit: Makes sure that this process may still publish, and that nobody else does meanwhile.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        config: str = "",
+        permit: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        self.folder, self.config, self.permit = folder, config, permit
+        self.rejected: list[str] = []
+        """Why :meth:`newest` passed over states that are newer than the one it found, one sentence each."""
 
     def publish(self, last: Path, best: Path, epoch: int, finished: bool, info: Mapping[str, Any]) -> TrainingState:
         """Copy a state and make it the newest one; all of it appears at once or not at all.
@@ -68,26 +86,55 @@ class Checkpoints:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"epoch_{epoch:05d}"
-        draft = self.folder / f".draft_{epoch:05d}"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
+        # A name of its own: a process that was given up for dead may still be at work on the same epoch.
+        draft = Path(tempfile.mkdtemp(prefix=f".draft_{epoch:05d}_", dir=self.folder))
         copy_durable(last, draft / "last.pt")
         copy_durable(best, draft / "best.pt")
-        write_json(draft / "state.json", {"epoch": epoch, "finished": finished, "info": dict(info)})
-        shutil.rmtree(target, ignore_errors=True)
-        draft.replace(target)
-        sync_folder(self.folder)
-        for old in self._folders()[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+        files = {name: file_digest(draft / name) for name in FILES}
+        state = {"epoch": epoch, "finished": finished, "info": dict(info), "config": self.config, "files": files}
+        write_json(draft / "state.json", seal({"format": FORMAT, **state}))
+        with self.permit():
+            shutil.rmtree(target, ignore_errors=True)
+            draft.replace(target)
+            sync_folder(self.folder)
+            for old in (*self._folders()[:-KEPT], *self.folder.glob(".draft_*")):
+                shutil.rmtree(old, ignore_errors=True)
         return TrainingState(target, epoch, finished, info)
 
     def newest(self) -> TrainingState | None:
-        """The newest state whose files are all readable, or None."""
+        """The newest state that is whole, unchanged, and of this run, or None."""
+        self.rejected = []
         for folder in reversed(self._folders()):
-            raw = read_json(folder / "state.json")
-            if isinstance(raw, dict) and _whole([folder / "last.pt", folder / "best.pt"]):
+            try:
+                raw = self._read(folder)
                 return TrainingState(folder, int(raw["epoch"]), bool(raw["finished"]), raw["info"])
+            except (DamagedError, KeyError, TypeError, ValueError) as error:
+                reason = reason_of(error) if isinstance(error, DamagedError) else "state.json is not complete."
+                self.rejected.append(f"The state {folder.name} is not taken up: {reason}")
         return None
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        """What ``state.json`` of a state holds, once its files are known to be those that were published.
+
+        Raises:
+            DamagedError: They are not.
+        """
+        raw = read_object(folder / "state.json")
+        if "format" not in raw:  # of the version before, which had no checksums of its own
+            if not _whole([folder / name for name in FILES]):
+                raise DamagedError("last.pt or best.pt is absent or damaged.")
+            return raw
+        if raw["format"] != FORMAT or not is_sealed(raw):
+            raise changed_since(folder / "state.json")
+        if self.config and raw["config"] and raw["config"] != self.config:
+            raise DamagedError("state.json belongs to a run with another configuration.")
+        for name in FILES:
+            path = folder / name
+            if not path.is_file():
+                raise DamagedError(f"{name} is absent.")
+            if file_digest(path) != raw["files"][name]:
+                raise DamagedError(f"{name} is not the file that was published.")
+        return raw
 
     def remove(self) -> None:
         """Delete all states."""

@@ -14,13 +14,15 @@ from typing import Protocol
 
 from detgraft.base.files import read_json, write_json
 from detgraft.base.processors import available_cpus
+from detgraft.errors import Location
 from detgraft.study.design.config import config_of
 from detgraft.study.design.errors import StudyBusyError
 from detgraft.study.judge.analysis import progress
 from detgraft.study.judge.evidence import State
+from detgraft.study.run.checkpoints import Checkpoints
 from detgraft.study.run.failures import EXIT_BUSY, EXIT_UNRECORDED, explain
 from detgraft.study.run.launch import CELL, Slot, start, stop
-from detgraft.study.run.lock import wait_until_free
+from detgraft.study.run.lock import advice, wait_until_free
 from detgraft.study.run.store import Cell, StudyFolder, now
 
 POLL = 0.2  # seconds
@@ -162,7 +164,7 @@ class Engine:
             restart: Start broken-off cells from scratch instead of resuming them.
 
         Raises:
-            StudyBusyError: Another living process works on one of the cells.
+            StudyBusyError: Another living process works on one of the cells, or has taken the study over.
         """
         waiting = self._todo(retry, restart)
         queue = deque(self._due(waiting))
@@ -181,6 +183,7 @@ class Engine:
                 if not queue and (ended or not running):
                     queue.extend(self._due(waiting))
                 self._watch(running)
+                self._check_lease()
                 time.sleep(POLL)
         finally:
             self.pool.close()
@@ -192,6 +195,14 @@ class Engine:
         waiting[:] = [cell for cell in waiting if cell not in chosen]
         return chosen
 
+    def _check_lease(self) -> None:
+        lease = self.folder.lease
+        if lease is not None and lease.lost.is_set():
+            raise StudyBusyError(
+                "this process was silent for too long, and another one runs this study now; its runs were ended here.",
+                Location(str(self.folder.path)),
+            )
+
     def _todo(self, retry: bool, restart: bool) -> list[Cell]:
         chosen = []
         for cell in self.cells:
@@ -199,7 +210,7 @@ class Engine:
                 # Most likely the orphan of a killed study, which ends by itself within moments.
                 holder = wait_until_free(cell.folder / "cell.lock", _DYING)
                 if holder is not None:
-                    raise StudyBusyError(f"{cell.label} is being trained by {holder}; stop it first.")
+                    raise StudyBusyError(f"{cell.label} is being trained by {holder}; {advice(holder)}")
             state = cell.state()
             if state is State.DAMAGED and not retry:
                 self._tell("damaged", cell, f"{cell.damage()} It is not judged; retry trains it again.")
@@ -228,7 +239,10 @@ class Engine:
             write_json(cell.folder / "cell.json", config.to_json())
             write_json(cell.folder / "cost.json", preflight["cost"])
             self._progress[cell] = int(cell.progress().get("epoch", 0))
-            resumes = any((cell.folder / "checkpoints").glob("epoch_*"))
+            book = Checkpoints(cell.folder / "checkpoints", config.digest())
+            resumes = book.newest() is not None
+            if book.rejected:
+                self._tell("damaged", cell, f"{' '.join(book.rejected)} {_instead(book)}")
             self.pool.begin(cell)
         except OSError as error:
             self._tell("failed", cell, explain(error, self.folder.path))
@@ -314,6 +328,11 @@ class Engine:
             if state in (State.PENDING, State.RUNNING, State.BROKEN_OFF):
                 left += max(self.epochs - int(cell.progress().get("epoch", 0)), 0)
         return left * (time.monotonic() - self._begin) / self._trained
+
+
+def _instead(book: Checkpoints) -> str:
+    state = book.newest()
+    return "It starts from scratch." if state is None else f"It goes on after epoch {state.epoch + 1} instead."
 
 
 def _signal_name(number: int) -> str:

@@ -35,7 +35,7 @@ from detgraft.study.design.terms import Arm, marked_slug_of
 from detgraft.study.judge.evidence import Run, State
 from detgraft.study.judge.result import Result
 from detgraft.study.judge.verification import look_of, reason_of, verify, verify_config
-from detgraft.study.run.lock import Lock, holder_of
+from detgraft.study.run.lock import Lock, advice, holder_of
 
 FORMAT = 2
 """Of ``study.json``; since 2 it carries a checksum and the digests that the study had before it was extended."""
@@ -158,6 +158,7 @@ class StudyFolder:
     def __init__(self, spec: StudySpec, path: Path | None = None) -> None:
         self.spec = spec
         self.path = (path or spec.out).resolve()
+        self.lease: Lock | None = None
         self.verified: dict[Path, tuple[tuple[Any, ...], str]] = {}
         self._configs: dict[tuple[str, int, str], CellConfig] = {}
 
@@ -392,9 +393,8 @@ class StudyFolder:
         lock = Lock(self.path / "study.lock")
         holder = lock.acquire()
         if holder is not None:
-            raise StudyBusyError(
-                f"this study is being run by {holder}; wait for it or stop it first.", Location(str(self.path))
-            )
+            raise StudyBusyError(f"this study is being run by {holder}; {advice(holder)}", Location(str(self.path)))
+        self.lease = lock
         return lock
 
     def arm_file(self, arm: Arm) -> Path:
