@@ -200,3 +200,28 @@ STATES = tuple(
     for kind, sentence in kinds.items()
 )
 """Files of a broken-off run."""
+
+_REFUSED = "refused before anything more is trained, with the names of the files; the finished runs stay"
+CHANGES = tuple(
+    Fault("changed input", what, _REFUSED, sentence, (key,))
+    for key, what, sentence in (
+        ("label", "a training label edited, its size kept", r"train: 1 changed: p0\.jpg \(label\)"),
+        ("label times", "the same, with the time of the file set back", r"train: 1 changed: p0\.jpg \(label\)"),
+        ("label gone", "a training label deleted", r"train: 1 removed: p1\.jpg \(label\)"),
+        ("label new", "a label written for a background picture", r"train: 1 added: p7\.jpg \(label\)"),
+        ("picture", "a training picture replaced under its name", r"train: 1 changed: p2\.jpg"),
+        ("picture new", "a training picture added", r"train: 1 added: p8\.jpg"),
+        ("picture gone", "a training picture removed", r"train: 1 removed: p7\.jpg"),
+        ("renamed", "a training picture and its label renamed", r"train: 2 added: q\.jpg, .*; 2 removed: p3\.jpg"),
+        ("many", "all training labels edited", r"train: 7 changed: p0\.jpg .* and 2 more"),
+        ("val", "a validation label edited", r"val: 1 changed: v0\.jpg \(label\)"),
+        ("test", "a test picture replaced", r"test: 1 changed: t0\.jpg"),
+        ("no test", "the test split deleted", r"test: (its pictures are gone|\d+ removed)"),
+        ("data", "the data YAML edited", r"data\.yaml: (the content of this file|its content) is another one"),
+        ("plugin", "a plug-in edited", r"plug\.py: (the content of this file|its content) is another one"),
+        ("model", "a model YAML edited", r"other\.yaml: (the content of this file|its content) is another one"),
+        ("own", "a weights file inside an expression replaced", r"own\.safetensors: .*content.* is another one"),
+        ("start", "the initial checkpoint replaced between two sittings", r"start\.pt: .* another (file|one)"),
+    )
+)
+"""What the runs read, changed after the first run finished."""

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from detgraft.base.files import write_json
 from detgraft.measure.price import Cost
 from detgraft.study.design.config import CellConfig, config_of
+from detgraft.study.design.seal import seal
 from detgraft.study.design.spec import StudySpec, read_spec
 from detgraft.study.judge.detections import Detections, Truth, bootstrap, match, save_detections
 from detgraft.study.judge.result import Result, SplitMetrics
@@ -63,7 +64,8 @@ def write_preflight(folder: StudyFolder) -> None:
         target = folder.arm_file(arm)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_json(
-            target, {"key": "", "error": None, "cost": dataclasses.asdict(cost_of(arm.name)), "data": "data.yaml"}
+            target,
+            seal({"key": "", "error": None, "cost": dataclasses.asdict(cost_of(arm.name)), "data": "data.yaml"}),
         )
 
 

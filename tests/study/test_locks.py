@@ -23,6 +23,7 @@ from test_engine import SMALL, STAND_IN, TINY, prepared
 from detgraft.base.files import read_json, write_json
 from detgraft.study.design.config import CellConfig, config_of
 from detgraft.study.design.errors import StudyBusyError, StudyError
+from detgraft.study.design.seal import seal
 from detgraft.study.judge.evidence import State
 from detgraft.study.run import lock as locks
 from detgraft.study.run.cell import run_cell
@@ -102,7 +103,7 @@ def a_cell(folder: Path) -> Cell:
     cell = next(study.cells())
     cell.folder.mkdir(parents=True)
     write_json(cell.folder / "cell.json", config_of(study.spec, cell.arm, cell.seed).to_json())
-    write_json(cell.folder / "cost.json", read_json(study.arm_file(cell.arm))["cost"])
+    write_json(cell.folder / "cost.json", seal(read_json(study.arm_file(cell.arm))["cost"]))
     return cell
 
 

@@ -24,6 +24,7 @@ from detgraft.demo.made import make_shapes
 from detgraft.study.api import report, run, status
 from detgraft.study.design.config import config_of
 from detgraft.study.design.errors import StudyError
+from detgraft.study.design.seal import seal
 from detgraft.study.design.spec import StudySpec, read_spec
 from detgraft.study.judge.detections import average_precision, load_detections, match
 from detgraft.study.judge.result import Cost
@@ -72,7 +73,7 @@ def test_a_real_cell_resumes_from_its_last_epoch_and_measures_by_the_coco_rules(
     cell = next(study.cells())
     cell.folder.mkdir(parents=True)
     write_json(cell.folder / "cell.json", config_of(study.spec, cell.arm, cell.seed).to_json())
-    write_json(cell.folder / "cost.json", dataclasses.asdict(Cost(1, None, None, None, 64, "cpu")))
+    write_json(cell.folder / "cost.json", seal(dataclasses.asdict(Cost(1, None, None, None, 64, "cpu"))))
     publish = Recorder.publish
 
     def break_off(recorder: Recorder, trainer: object) -> None:
@@ -131,7 +132,7 @@ def test_a_pretrained_arm_starts_from_its_backbones_file(
     for cell in study.cells():
         cell.folder.mkdir(parents=True)
         write_json(cell.folder / "cell.json", config_of(study.spec, cell.arm, cell.seed).to_json())
-        write_json(cell.folder / "cost.json", dataclasses.asdict(Cost(1, None, None, None, 64, "cpu")))
+        write_json(cell.folder / "cost.json", seal(dataclasses.asdict(Cost(1, None, None, None, 64, "cpu"))))
         assert run_cell(cell.folder) == 0
         assert (cell.result().transferred is None) == (checkpoint == "none")
     base, own = starts

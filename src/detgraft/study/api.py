@@ -18,6 +18,7 @@ from detgraft.study.judge.analysis import mixed_versions, progress
 from detgraft.study.judge.evidence import State
 from detgraft.study.report.report import Report, write_report
 from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
+from detgraft.study.run.inputs import announce, forget_replaced_weights
 from detgraft.study.run.pools import RayPool
 from detgraft.study.run.preflight import preflight
 from detgraft.study.run.store import Cell, StudyFolder
@@ -117,6 +118,7 @@ def run(
         StudyError: The study cannot be carried out; nothing was trained.
         StudyBusyError: Another process runs it.
         StudyChangedError: The results in its folder were made with another study.
+        InputsChangedError: They were made with other pictures, labels or weights.
         KeyboardInterrupt: After Ctrl-C, with all children ended and everything up to the last epochs kept.
     """
     spec = open_study(study)
@@ -130,8 +132,10 @@ def run(
     try:
         folder.open(extend)
         slots = local_slots(spec.workers)
+        forget_replaced_weights(folder)
         # Initial weights are fetched here, once; the runs themselves stay offline.
         preflight(folder, replace(slots[0], online=spec.init != "scratch"), say)
+        announce(folder, say)
         for line in _other_versions(folder):
             say(f"Warning: {line}")
         pool: Pool = RayPool(spec.address, spec.workers) if spec.executor == "ray" else LocalPool(slots)

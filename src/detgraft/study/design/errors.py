@@ -17,5 +17,9 @@ class StudyBusyError(StudyError):
     """Another process runs the same study."""
 
 
+class InputsChangedError(StudyError):
+    """Pictures, labels, weights or plug-ins are not those that were announced before the first run."""
+
+
 class StudyChangedError(StudyError):
     """The study file differs from the one that the results in the folder were made with."""

@@ -19,11 +19,13 @@ from detgraft.base.files import copy_atomic, read_json, write_json
 from detgraft.base.provenance import git_state, hardware, versions
 from detgraft.measure.price import Cost
 from detgraft.study.design.config import CellConfig
+from detgraft.study.design.seal import CHECKSUM, read_sealed
 from detgraft.study.judge.result import Result
 from detgraft.study.judge.verification import marks_of
 from detgraft.study.run.checkpoints import Checkpoints
 from detgraft.study.run.evaluation import Evaluator, evaluate
 from detgraft.study.run.failures import EXIT_BUSY, EXIT_FAILED, EXIT_ORPHAN, EXIT_UNRECORDED, record
+from detgraft.study.run.inputs import check_inputs
 from detgraft.study.run.lock import Lock
 from detgraft.study.run.store import now
 from detgraft.study.run.training import Trainer, train
@@ -76,6 +78,8 @@ def run_cell(
 def _run(folder: Path, trainer: Trainer, evaluator: Evaluator, lock: Lock) -> None:
     config = CellConfig.read(folder / "cell.json")
     started = _begin(folder / "started.json")
+    study = folder.parents[2]
+    check_inputs(config, study, "after it was announced")
     book = Checkpoints(folder / "checkpoints", config.digest(), lock.permit)
     best = trainer(config, folder, book)
     state = book.newest()
@@ -85,6 +89,7 @@ def _run(folder: Path, trainer: Trainer, evaluator: Evaluator, lock: Lock) -> No
         copy_atomic(best, folder / "best.pt")
         write_json(folder / "curve.json", state.info["curve"])
     metrics = evaluator(config, folder)
+    check_inputs(config, study, "while the run was at work")
     result = Result(
         arm=config.arm,
         role=config.role,
@@ -145,10 +150,8 @@ def without_trackers() -> None:
 
 def _cost(folder: Path) -> Cost:
     """The arm's cost as the preflight measured it, on a machine that had nothing else to do."""
-    raw = read_json(folder / "cost.json")
-    if not isinstance(raw, dict):
-        raise RuntimeError("cost.json is absent: the study's preflight writes it before the run starts")
-    return Cost(**raw)
+    raw = read_sealed(folder / "cost.json")
+    return Cost(**{key: value for key, value in raw.items() if key != CHECKSUM})
 
 
 def end_with_parent(leave: Callable[[int], Any] = os._exit) -> None:

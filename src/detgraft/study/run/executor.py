@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from detgraft.base.files import read_json, write_json
+from detgraft.base.files import write_json
 from detgraft.base.processors import available_cpus
 from detgraft.errors import Location
 from detgraft.study.design.config import config_of
-from detgraft.study.design.errors import StudyBusyError
+from detgraft.study.design.errors import DamagedError, StudyBusyError
+from detgraft.study.design.seal import read_sealed, seal
 from detgraft.study.judge.analysis import progress
 from detgraft.study.judge.evidence import State
 from detgraft.study.run.checkpoints import Checkpoints
@@ -233,18 +234,18 @@ class Engine:
         try:
             cell.folder.mkdir(parents=True, exist_ok=True)
             (cell.folder / "error.json").unlink(missing_ok=True)
-            preflight = read_json(self.folder.arm_file(cell.arm)) or {}
+            preflight = read_sealed(self.folder.arm_file(cell.arm))
             found = {**preflight, "inputs": self.folder.announced()}
             config = config_of(self.folder.spec, cell.arm, cell.seed, found)
             write_json(cell.folder / "cell.json", config.to_json())
-            write_json(cell.folder / "cost.json", preflight["cost"])
+            write_json(cell.folder / "cost.json", seal(preflight["cost"]))
             self._progress[cell] = int(cell.progress().get("epoch", 0))
             book = Checkpoints(cell.folder / "checkpoints", config.digest())
             resumes = book.newest() is not None
             if book.rejected:
                 self._tell("damaged", cell, f"{' '.join(book.rejected)} {_instead(book)}")
             self.pool.begin(cell)
-        except OSError as error:
+        except (OSError, DamagedError) as error:
             self._tell("failed", cell, explain(error, self.folder.path))
             return False
         self._tell("resumed" if resumes else "started", cell)

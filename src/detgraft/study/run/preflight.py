@@ -20,6 +20,7 @@ from detgraft.errors import DetgraftError, Location
 from detgraft.study.design.config import CellConfig, config_of
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.fields import check_train_keys
+from detgraft.study.design.seal import is_sealed, seal
 from detgraft.study.design.spec import StudySpec, digest_of
 from detgraft.study.design.terms import Arm
 from detgraft.study.run.cell import WATCH, end_with_parent, without_trackers
@@ -85,7 +86,8 @@ def _key(spec: StudySpec, arm: Arm) -> str:
 
 def _is_current(folder: StudyFolder, arm: Arm) -> bool:
     raw = read_json(folder.arm_file(arm))
-    return isinstance(raw, dict) and raw.get("key") == _key(folder.spec, arm) and not raw.get("error")
+    sound = isinstance(raw, dict) and is_sealed(raw)
+    return sound and raw.get("key") == _key(folder.spec, arm) and not raw.get("error")
 
 
 def _problem(folder: StudyFolder, arm: Arm, status: int) -> str:
@@ -112,7 +114,7 @@ def check_folder(work: Path) -> None:
         except Exception as error:
             # Anything else that stops a build must stop the study too, whatever raised it.
             content["error"] = f"{type(error).__name__}: {error}"
-        write_json(work / f"{item['slug']}.json", content)
+        write_json(work / f"{item['slug']}.json", seal(content))
 
 
 def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
@@ -123,11 +125,13 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
         project: Folder for a data YAML that is derived from a folder.
 
     Returns:
-        Plain JSON: ``data``, ``classes``, ``cost``, ``weights`` (path and digest), ``hardware``, ``versions``.
+        Plain JSON: ``data``, ``sources`` of its splits, ``classes``, ``cost``, ``weights`` (name, path and digest),
+        ``hardware``, ``versions``.
     """
     import torch
 
     from detgraft.measure.price import measure
+    from detgraft.upstream.model.data import data_sources
     from detgraft.upstream.service.arms import built_arm, class_names, prepared_data
 
     data = prepared_data(config.data, project)
@@ -139,6 +143,7 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     return {
         "data": data,
+        "sources": data_sources(data),
         "weights": found,
         "classes": len(names),
         "cost": dataclasses.asdict(measure(built, imgsz, device)),
@@ -154,7 +159,7 @@ def _fetch_weights(config: CellConfig) -> tuple[CellConfig, dict[str, str] | Non
     from detgraft.upstream.service.arms import fetched
 
     path = fetched(config.weights)
-    found = {"path": str(path), "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
+    found = {"name": config.weights, "path": str(path), "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
     return dataclasses.replace(config, weights=str(path)), found
 
 

@@ -27,14 +27,14 @@ from typing import Any
 
 from detgraft.base.files import read_json, write_json
 from detgraft.errors import Location
-from detgraft.study.design.config import CellConfig, config_of
+from detgraft.study.design.config import CellConfig, config_of, weights_of
 from detgraft.study.design.errors import DamagedError, StudyBusyError, StudyChangedError, StudyError
-from detgraft.study.design.seal import changed_since, is_sealed, read_object, seal
+from detgraft.study.design.seal import changed_since, is_sealed, read_object, read_sealed, seal
 from detgraft.study.design.spec import StudySpec, changes, digest_of, only_adds
 from detgraft.study.design.terms import Arm, marked_slug_of
 from detgraft.study.judge.evidence import Run, State
 from detgraft.study.judge.result import Result
-from detgraft.study.judge.verification import look_of, reason_of, verify, verify_config
+from detgraft.study.judge.verification import INPUTS, look_of, reason_of, verify, verify_config
 from detgraft.study.run.lock import Lock, advice, holder_of
 
 FORMAT = 2
@@ -160,7 +160,7 @@ class StudyFolder:
         self.path = (path or spec.out).resolve()
         self.lease: Lock | None = None
         self.verified: dict[Path, tuple[tuple[Any, ...], str]] = {}
-        self._configs: dict[tuple[str, int, str], CellConfig] = {}
+        self._configs: dict[tuple[str, int], tuple[Any, CellConfig]] = {}
 
     @property
     def results_exist(self) -> bool:
@@ -226,20 +226,45 @@ class StudyFolder:
 
     def config(self, arm: Arm, seed: int) -> CellConfig:
         """What a cell is to do by the study file, and by what was announced before the first run."""
-        announced = self.announced()
-        key = (arm.name, seed, str(announced))
-        if key not in self._configs:
-            self._configs[key] = config_of(self.spec, arm, seed, {"inputs": announced})
-        return self._configs[key]
+        look = look_of(self.path)
+        key = (arm.name, seed)
+        known = self._configs.get(key)
+        if known is None or known[0] != look:
+            weights = self.announced_weights().get(weights_of(self.spec, arm) or "")
+            found = {"inputs": self.announced(), "weights": weights}
+            known = (look, config_of(self.spec, arm, seed, found))
+            self._configs[key] = known
+        return known[1]
 
     def announced(self) -> Mapping[str, str]:
         """Digest of the pictures and labels of each split as announced before the first run; empty without."""
         try:
-            raw = read_object(self.path / "inputs.json")
+            return {name: str(item["digest"]) for name, item in read_sealed(self.path / INPUTS)["splits"].items()}
+        except DamagedError:
+            return self.begun_inputs()[0]
+
+    def announced_weights(self) -> Mapping[str, Mapping[str, str]]:
+        """Path and digest of the initial checkpoints as announced before the first run, by name."""
+        try:
+            return dict(read_sealed(self.path / INPUTS)["weights"])
         except DamagedError:
             return {}
-        splits = raw.get("splits")
-        return {str(k): str(v["digest"]) for k, v in splits.items()} if is_sealed(raw) and splits else {}
+
+    def begun_inputs(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What the first started run was given: digests of its splits and of its initial checkpoint, by name.
+
+        It says what was announced when ``inputs.json`` is lost.
+        """
+        for folder in self._cell_folders():
+            if _was_started(folder):
+                try:
+                    config = CellConfig.read(folder / "cell.json")
+                except StudyError:
+                    continue
+                if config.inputs:
+                    names = [name for name, path in config.paths.items() if config.weights and path == config.weights]
+                    return dict(config.inputs), {name: config.files[name] for name in names}
+        return {}, {}
 
     def digests(self) -> frozenset[str] | None:
         """Digests of the study and of what it was before it was extended; None where the version before lost them."""
