@@ -201,6 +201,8 @@ def act_up(order: str | None, epoch: int) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 7.79 GiB total capacity)")
     if order == "disk":
         Path("/dev/full").write_text("this device is always full")
+    if order == "hang" and epoch == 1:
+        time.sleep(600)
     if order == "die" and epoch == 1:
         os.kill(os.getpid(), 9)
 

@@ -50,6 +50,7 @@ def read_fields(located: Located, default_name: str) -> dict[str, Any]:
         "executor": executor,
         "address": _text(located, "address", None),
         "workers": _workers(located),
+        "stall": _stall(located),
         "track": _track(located),
         "out": Path(_text(located, "out", f"runs/study/{name}")),
     }
@@ -197,6 +198,12 @@ def _workers(located: Located) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10_000:
         raise located.fail(f"workers: expected 'auto' or how many runs at once, found {value!r}.", "workers")
     return value
+
+
+def _stall(located: Located) -> float | None:
+    if located.values.get("stall") == "none":
+        return None
+    return _number(located, "stall", terms.STALL, 2.0, 1e6)
 
 
 def _track(located: Located) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from detgraft.errors import Location
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.factors import Factors, expand
 from detgraft.study.design.fields import read_fields
-from detgraft.study.design.terms import KEYS, METRIC_KEYS, Arm, Metrics
+from detgraft.study.design.terms import KEYS, METRIC_KEYS, STALL, Arm, Metrics
 
 KIND = Kind("study file", most_values=20_000, most_depth=20, unique=True)
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None}
@@ -59,6 +59,7 @@ class StudySpec:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     looks: tuple[int, ...] = ()
     factors: Factors | None = None
+    stall: float | None = STALL
 
     @property
     def source(self) -> str:

@@ -61,6 +61,7 @@ metrics:
 executor: local
 # address: auto            # of a running Ray cluster
 workers: auto
+# stall: 10               # a run without an epoch for so many times the slowest one so far is ended; or: none
 
 # track: [mlflow, tensorboard]
 # out: runs/study/my-study

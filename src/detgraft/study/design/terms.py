@@ -9,6 +9,8 @@ from pathlib import Path
 
 ALPHA = 0.05
 """Family-wise error rate of the verdicts "helps" and "hurts"."""
+STALL = 10.0
+"""How many times the slowest epoch so far a run may take for one before it counts as hanging."""
 MARGIN = 0.01
 """Differences of AP (0 to 1) up to this size are called "no difference": 1 AP point."""
 
@@ -30,6 +32,7 @@ KEYS = (
     "executor",
     "address",
     "workers",
+    "stall",
     "track",
     "out",
 )

@@ -88,6 +88,8 @@ def _run(folder: Path, trainer: Trainer, evaluator: Evaluator, lock: Lock) -> No
     with lock.permit():
         copy_atomic(best, folder / "best.pt")
         write_json(folder / "curve.json", state.info["curve"])
+    progress = read_json(folder / "progress.json")
+    write_json(folder / "progress.json", {**(progress if isinstance(progress, dict) else {}), "measuring": True})
     metrics = evaluator(config, folder)
     check_inputs(config, study, "while the run was at work")
     result = Result(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from detgraft.base.files import write_json
+from detgraft.base.files import read_json, write_json
 from detgraft.base.processors import available_cpus
 from detgraft.errors import Location
 from detgraft.study.design.config import config_of
@@ -22,8 +22,9 @@ from detgraft.study.judge.analysis import progress
 from detgraft.study.judge.evidence import State
 from detgraft.study.run.checkpoints import Checkpoints
 from detgraft.study.run.failures import EXIT_BUSY, EXIT_UNRECORDED, explain
-from detgraft.study.run.launch import CELL, Slot, start, stop
+from detgraft.study.run.launch import CELL, Slot, kill, start, stop
 from detgraft.study.run.lock import advice, wait_until_free
+from detgraft.study.run.stall import StallWatch
 from detgraft.study.run.store import Cell, StudyFolder, now
 
 POLL = 0.2  # seconds
@@ -36,7 +37,7 @@ class Event:
     """Something to tell the person who waits.
 
     Args:
-        kind: ``started``, ``resumed``, ``epoch``, ``done``, ``failed``, ``damaged`` or ``died``.
+        kind: ``started``, ``resumed``, ``epoch``, ``done``, ``failed``, ``damaged``, ``stalled`` or ``died``.
         cell: Which run.
         message: The error of a failed run, otherwise what is worth knowing; may be empty.
         finished: Number of cells with a result.
@@ -71,6 +72,9 @@ class Pool(Protocol):
 
     def ended(self) -> list[tuple[Cell, int]]:
         """Runs that ended since the last call, with their exit status; negative for a signal."""
+
+    def end(self, cell: Cell) -> None:
+        """End a run by force; :meth:`ended` tells of it like of any other."""
 
     def close(self) -> None:
         """End everything that still runs."""
@@ -107,6 +111,12 @@ class LocalPool:
         self._free.extend(slot for _, slot, _ in over)
         stop([process for *_, process in over])  # closes their pipes
         return [(cell, int(process.returncode)) for cell, _, process in over]
+
+    def end(self, cell: Cell) -> None:
+        """See :class:`Pool`."""
+        for running, _, process in self._running:
+            if running == cell:
+                kill(process)
 
     def close(self) -> None:
         """See :class:`Pool`."""
@@ -152,6 +162,8 @@ class Engine:
         self.cells = list(folder.cells())
         self._place = {seed: place for place, seed in enumerate(folder.spec.seeds)}
         self.epochs = int(folder.spec.train["epochs"])
+        self._watcher = StallWatch(folder.spec.stall)
+        self._hung: dict[Cell, float] = {}
         self._deaths: dict[Cell, tuple[int, int]] = {}
         self._progress: dict[Cell, int] = {}
         self._begin = time.monotonic()
@@ -168,6 +180,11 @@ class Engine:
             StudyBusyError: Another living process works on one of the cells, or has taken the study over.
         """
         waiting = self._todo(retry, restart)
+        for cell in self.cells:
+            if cell not in waiting:
+                curve = read_json(cell.folder / "curve.json")
+                rows = curve if isinstance(curve, list) else []
+                self._watcher.learn(cell.arm.name, [row for row in rows if isinstance(row, dict)])
         queue = deque(self._due(waiting))
         running: set[Cell] = set()
         try:
@@ -244,6 +261,7 @@ class Engine:
             resumes = book.newest() is not None
             if book.rejected:
                 self._tell("damaged", cell, f"{' '.join(book.rejected)} {_instead(book)}")
+            self._watcher.begin(cell)
             self.pool.begin(cell)
         except (OSError, DamagedError) as error:
             self._tell("failed", cell, explain(error, self.folder.path))
@@ -254,6 +272,8 @@ class Engine:
     def _settle(self, cell: Cell, status: int) -> bool:
         """Decide what the end of a run means; True puts it back at the head of the queue."""
         self._count_epochs(cell)
+        self._watcher.end(cell)
+        hung = self._hung.pop(cell, None)
         state = cell.state()
         if state is State.DONE:
             self._tell("done", cell)
@@ -270,20 +290,22 @@ class Engine:
                 return True
             self._tell("failed", cell, f"It is being trained by {holder}, which does not belong to this study's run.")
         else:
-            return self._died(cell, status)
+            return self._died(cell, status, hung)
         return False
 
-    def _died(self, cell: Cell, status: int) -> bool:
+    def _died(self, cell: Cell, status: int, hung: float | None) -> bool:
         """A run ended without a word: try again, unless it keeps dying at the same place."""
         epoch = int(cell.progress().get("epoch", 0))
         deaths, last = self._deaths.get(cell, (0, -1))
         deaths = deaths + 1 if epoch == last else 1
         self._deaths[cell] = (deaths, epoch)
         how = f"ended by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        if hung is not None:
+            how = f"hung (nothing for {duration(hung)}) and was ended"
         if deaths < DEATHS:
             self._tell("died", cell, f"{how}; it is taken up again from its last complete epoch")
             return True
-        hint = " The machine may have run out of memory." if status == -9 else ""
+        hint = " The machine may have run out of memory." if status == -9 and hung is None else ""
         message = (
             f"The run {how} {deaths} times without finishing another epoch.{hint}"
             f" The end of its output is in {cell.folder / 'log.txt'}."
@@ -297,7 +319,20 @@ class Engine:
     def _watch(self, running: set[Cell]) -> None:
         for cell in running:
             if self._count_epochs(cell):
+                self._watcher.epoch(cell, cell.arm.name)
                 self._tell("epoch", cell)
+            if cell.progress().get("measuring"):
+                self._watcher.measure(cell)
+            silent = self._watcher.stalled(cell, cell.arm.name)
+            if silent is not None and cell not in self._hung:
+                self._hung[cell] = silent
+                limit = duration(self._watcher.limit(cell, cell.arm.name))
+                self._tell(
+                    "stalled",
+                    cell,
+                    f"nothing for {duration(silent)}, and {limit} is the limit (stall: in the study file); it is ended",
+                )
+                self.pool.end(cell)
 
     def _count_epochs(self, cell: Cell) -> bool:
         epoch, before = int(cell.progress().get("epoch", 0)), self._progress.get(cell, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,14 @@ def start(command: Sequence[str], folder: Path, slot: Slot) -> subprocess.Popen[
         )
 
 
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a child by force, and with it what it has started: it leads a session of its own."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (AttributeError, OSError):  # Windows has no process groups; a group may also be gone already
+        process.kill()
+
+
 def stop(processes: Sequence[subprocess.Popen[bytes]], seconds: float = 5.0) -> None:
     """End children: ask first, then force."""
     for process in processes:
@@ -89,7 +98,7 @@ def stop(processes: Sequence[subprocess.Popen[bytes]], seconds: float = 5.0) -> 
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
+            kill(process)
             process.wait()
         if process.stdin is not None:
             process.stdin.close()

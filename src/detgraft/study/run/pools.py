@@ -9,7 +9,7 @@ Source: https://github.com/ray-project/ray (Apache-2.0), `ray.init`, `ray.remote
 from __future__ import annotations
 
 import os
-import shutil
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from detgraft.base.extras import require
 from detgraft.study.run.launch import CELL, Slot, start, stop
 from detgraft.study.run.store import Cell
+from detgraft.study.run.warden import dismiss, post
 
 
 def run_remotely(folder: str, threads: int, command: Sequence[str]) -> int:
@@ -56,10 +57,11 @@ class RayPool:
         ray = require("ray")
         self._ray, self._command = ray, command
         options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
-        self._temporary: Path | None = None
+        self._warden: subprocess.Popen[bytes] | None = None
         if address is None:
             # Ray's sockets lie below this folder, and a socket's path may have 107 characters at most.
             self._temporary = Path(tempfile.mkdtemp(prefix="dgr"))
+            self._warden = post(self._temporary)
             options["_temp_dir"] = str(self._temporary)
         else:
             options = {"address": address, **options}
@@ -99,11 +101,16 @@ class RayPool:
             found.append((self._running.pop(task), status))
         return found
 
+    def end(self, cell: Cell) -> None:
+        """End a run by force."""
+        for task in [task for task, running in self._running.items() if running == cell]:
+            self._ray.cancel(task, force=True)
+
     def close(self) -> None:
         """Cancel what still runs and leave the cluster."""
         for task in self._running:
             self._ray.cancel(task, force=True)
         self._running = {}
         self._ray.shutdown()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        if self._warden is not None:
+            dismiss(self._warden)

@@ -345,7 +345,7 @@ class StudyFolder:
                 "Restore study.json, or give this study another folder with out=.",
                 where,
             )
-        if grown and not extend:
+        if grown and (self.spec.looks or not extend):  # a sequential study is never extended
             raise StudyChangedError(
                 f"there are results in {self.path}, but {reason} {grown} of its runs were made when the study had other"
                 " arms or seeds. Restore study.json, or go on with extend=True; the report will then say so.",
