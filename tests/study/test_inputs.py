@@ -24,7 +24,7 @@ from detgraft.study.run.cell import run_cell
 from detgraft.study.run.executor import Engine
 from detgraft.study.run.inputs import Digests, announce, forget_replaced_weights, read_split
 from detgraft.study.run.store import Cell, StudyFolder
-from detgraft.upstream.model.data import data_sources
+from detgraft.upstream.service.arms import data_sources
 
 pytestmark = pytest.mark.trust
 TEXT = """

@@ -131,8 +131,7 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
     import torch
 
     from detgraft.measure.price import measure
-    from detgraft.upstream.model.data import data_sources
-    from detgraft.upstream.service.arms import built_arm, class_names, prepared_data
+    from detgraft.upstream.service.arms import built_arm, class_names, data_sources, prepared_data
 
     data = prepared_data(config.data, project)
     names = class_names(data)

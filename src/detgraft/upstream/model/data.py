@@ -8,7 +8,7 @@ from typing import Any
 import ultralytics
 from ultralytics.utils import RUNS_DIR, SETTINGS
 
-from detgraft.datasets.folder import load_data_yaml, normalise_data_yaml, resolve_data
+from detgraft.datasets.folder import normalise_data_yaml, resolve_data
 
 DATASETS_FOLDER = Path(ultralytics.__file__).parent / "cfg" / "datasets"
 
@@ -37,26 +37,6 @@ def prepare_data(data: Any, task: str, project: str | Path | None = None) -> Any
     checked = resolve_data(path, known=known)
     out_dir = beside / f"data-{path.stem}"
     return str(normalise_data_yaml(checked, out_dir, datasets_dir=Path(SETTINGS["datasets_dir"])))
-
-
-def data_sources(data: str) -> dict[str, list[str]]:
-    """The folders and lists of pictures that Ultralytics reads for each split.
-
-    Args:
-        data: A data YAML, by path or by a name that Ultralytics brings.
-
-    Returns:
-        Absolute paths for ``train``, ``val`` and ``test``, as far as the YAML names them; empty for other formats.
-
-    Raises:
-        DataError: It is no data YAML.
-    """
-    path = Path(data) if Path(data).is_file() else DATASETS_FOLDER / data
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return {}
-    found = load_data_yaml(path, needed=(), datasets_dir=Path(SETTINGS["datasets_dir"]))
-    named = {split: found[split] for split in ("train", "val", "test") if found.get(split)}
-    return {split: list(value) if isinstance(value, list) else [value] for split, value in named.items()}
 
 
 def _is_upstream_own(name: str) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ultralytics.utils import SETTINGS
+
 from detgraft.catalog.plugins import load_plugins
 from detgraft.datasets.folder import load_data_yaml
 from detgraft.upstream.model.build import build
@@ -31,6 +33,26 @@ def prepared_data(data: str, folder: str) -> str:
         DataError: The data set is missing or not laid out as a detector needs it.
     """
     return str(prepare_data(data, "detect", folder))
+
+
+def data_sources(data: str) -> dict[str, list[str]]:
+    """The folders and lists of pictures that Ultralytics reads for each split.
+
+    Args:
+        data: A data YAML, by path or by a name that Ultralytics brings.
+
+    Returns:
+        Absolute paths for ``train``, ``val`` and ``test``, as far as the YAML names them; empty for other formats.
+
+    Raises:
+        DataError: It is no data YAML.
+    """
+    path = Path(data) if Path(data).is_file() else DATASETS_FOLDER / data
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return {}
+    found = load_data_yaml(path, needed=(), datasets_dir=Path(SETTINGS["datasets_dir"]))
+    named = {split: found[split] for split in ("train", "val", "test") if found.get(split)}
+    return {split: list(value) if isinstance(value, list) else [value] for split, value in named.items()}
 
 
 def class_names(data: str) -> dict[int, str]:
