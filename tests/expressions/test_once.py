@@ -89,6 +89,25 @@ def test_a_yaml_that_was_written_again_is_read_again(tmp_path: Path) -> None:
         assert model.model[0].conv.out_channels == width
 
 
+def test_a_data_yaml_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from detgraft.datasets import folder
+    from detgraft.demo.made import make_shapes
+    from detgraft.upstream.model.data import prepare_data
+
+    yaml = make_shapes(tmp_path / "set", train=1, val=1, imgsz=64, seed=1)
+    parsed: list[str] = []
+    original = folder.parse_located
+    monkeypatch.setattr(folder, "parse_located", lambda text, *rest: parsed.append(text) or original(text, *rest))
+    prepare_data(yaml, "detect", tmp_path)
+    first = folder.load_data_yaml(Path(yaml))
+    assert len(parsed) == 1
+    first["names"].clear()
+    assert folder.load_data_yaml(Path(yaml))["names"], "what is handed out is the caller's own"
+    Path(yaml).write_text(Path(yaml).read_text("utf-8") + "# more\n", "utf-8")
+    folder.load_data_yaml(Path(yaml))
+    assert len(parsed) == 2
+
+
 def test_a_changed_description_is_not_taken_for_the_one_before() -> None:
     from ultralytics.nn import tasks
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
@@ -175,7 +177,14 @@ def _repair_quotes(text: str) -> str:
 
 def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
     """Parse the text of a YAML file into its mapping and the 1-based line of each top-level key."""
-    found = parse_located(text, str(path), DataError, _KIND)
+    values, lines = _parsed(str(path), text)
+    return copy.deepcopy(values), dict(lines)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(source: str, text: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """Parse once what one run asks for several times; by the text itself, so a changed file is another one."""
+    found = parse_located(text, source, DataError, _KIND)
     return found.values, {str(where[0]): line for where, line in found.lines.items() if len(where) == 1}
 
 
