@@ -334,7 +334,9 @@ def test_what_ultralytics_tolerates_stays_tolerated(tmp_path: Path) -> None:
     absent = text(tmp_path / "b.yaml", "train: gone\nval: val/images\ntest: nowhere\nnc: 2\n")
     assert load_data_yaml(absent, needed=["val"])["nc"] == 2
     loadable = text(tmp_path / "c.yaml", "train: gone\nval: gone\nnc: 2\ndownload: https://example.org/set.zip\n")
-    assert load_data_yaml(loadable)["download"].startswith("https")
+    assert load_data_yaml(loadable, download=True)["download"].startswith("https")
+    with pytest.raises(DataError, match="would fetch.*download=True"):
+        load_data_yaml(loadable)
 
 
 def test_a_missing_yaml_proposes_its_sibling(tmp_path: Path) -> None:

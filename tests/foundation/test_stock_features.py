@@ -36,7 +36,8 @@ def test_freezing_five_layers_freezes_the_backbone_alone(made_set: Path, tmp_pat
     model.add_callback("on_train_start", keep)
     model.add_callback("on_train_end", keep)
     options = {**TINY, "optimizer": "SGD", "nbs": 4, "warmup_epochs": 0.0}
-    model.train(data=str(made_set), epochs=1, imgsz=64, freeze=5, project=str(tmp_path), name="run", **options)
+    options |= {"freeze": 5, "freeze_random": True, "project": str(tmp_path), "name": "run"}
+    model.train(data=str(made_set), epochs=1, imgsz=64, **options)
     first, last = states
     moved = {name for name in first if not torch.equal(first[name], last[name])}
     assert not any(name.startswith("model.0.") for name in moved)

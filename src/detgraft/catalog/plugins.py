@@ -107,6 +107,8 @@ def _load_file(path: Path) -> ModuleType:
         _forget(known)
         if isinstance(error, DetgraftError):
             raise CatalogError(f"the plug-in cannot be used: {error}", where) from error
+        if isinstance(error, SystemExit):
+            raise CatalogError(f"the plug-in ends the process (sys.exit({error.code!r:.40}))", where) from error
         if not isinstance(error, Exception):
             raise
         raise CatalogError(f"the plug-in fails: {type(error).__name__}: {error}", where) from error

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from detgraft.catalog.families import attention, backbones, downsampling, dynamic, fusion, stages, upsampling
-from detgraft.catalog.spec import CHANNEL_RULES, REPEAT_RULES, ChannelRule, Graft, RepeatRule
+from detgraft.catalog.spec import CHANNEL_RULES, NAME, REPEAT_RULES, ChannelRule, Graft, RepeatRule
 from detgraft.errors import CatalogError, Location, nearest
 
 TIMM_PREFIX = "timm/"
@@ -64,8 +64,10 @@ class Catalogue:
         """Add an entry under its name, its aliases and their lower-case forms.
 
         Raises:
-            CatalogError: A name is taken by another graft or by a stock module.
+            CatalogError: A name is taken by another graft or by a stock module, or no expression can hold it.
         """
+        for name in (entry.name, *entry.aliases):
+            _refuse_unwritable(name)
         names = dict.fromkeys((entry.name, *entry.aliases, entry.name.lower(), *(a.lower() for a in entry.aliases)))
         for name in names:
             taken = self._by_name.get(name)
@@ -101,9 +103,30 @@ class Catalogue:
         entry = self.find(name) or self._by_name.get(name.lower())
         if entry is None:
             raise CatalogError(
-                f"there is no graft '{name}'.{nearest(name, self._by_name)} `detgraft list` shows all of them", location
+                f"there is no graft '{name}'.{self.advice(name)} `detgraft list` shows all of them", location
             )
         return entry
+
+    def advice(self, name: str, others: Iterable[str] = ()) -> str:
+        """Return the sentence that leads on from a name that does not exist: what was meant, or how to make it one.
+
+        Args:
+            name: The unknown name.
+            others: Further names that would have been accepted.
+        """
+        for entry in self:
+            if name.lower() in (known.lower() for known in entry.known_as):
+                return f" Did you mean '{entry.name}'? Elsewhere its row may be written differently."
+        others = list(others)
+        prefixed = [other for other in others if other.rpartition(".")[2].lower() == name.lower()]
+        # Two letters resemble too many names.
+        found = nearest(name, prefixed or (others if len(name) < 3 else [*self._by_name, *others]))
+        if prefixed or found:
+            return f" Did you mean {' or '.join(map(repr, prefixed))}?" if prefixed else found
+        return (
+            " An own block is a Python file with @register, loaded with plugins=FILE; `detgraft new block NAME` writes "
+            "one to begin with."
+        )
 
     def __iter__(self) -> Iterator[Graft]:
         """Go through the entries, each once, in the order of registration."""
@@ -124,6 +147,18 @@ class Catalogue:
             for entry in self
             if any(fnmatch.fnmatchcase(name.lower(), pattern) for name in (entry.name, *entry.aliases))
         ]
+
+
+def _refuse_unwritable(name: object) -> None:
+    if not isinstance(name, str) or not NAME.fullmatch(name) or not name.isascii():
+        raise CatalogError(
+            f"a graft expression cannot hold the name {name!r:.80}: it begins with a letter or _ and goes on with "
+            "letters, digits, _, - and ."
+        )
+    if name.lower().endswith((".yaml", ".yml")) or name.startswith(("nn.", "torchvision.", TIMM_PREFIX)):
+        raise CatalogError(
+            f"the name {name!r:.80} would be read as a file's, or as a module of torch, torchvision or timm"
+        )
 
 
 def timm_entry(name: str) -> Graft:

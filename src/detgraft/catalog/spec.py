@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -20,6 +21,9 @@ RepeatRule = Literal["stack", "inside"]
 
 CHANNEL_RULES: tuple[ChannelRule, ...] = ("scaled", "same", "fixed", "pyramid", "concat")
 REPEAT_RULES: tuple[RepeatRule | None, ...] = (None, "stack", "inside")
+
+NAME = re.compile(r"[A-Za-z_][\w.\-]*(?:/[\w.\-]+)?")
+"""The names that a graft expression can hold."""
 
 # What the framework passes first, before the arguments of a row.
 _LEADING: Mapping[ChannelRule, tuple[str, ...]] = {
@@ -68,6 +72,8 @@ class Graft:
         provenance: Paper, source and licences.
         origin: ``detgraft``, or the plug-in that registered it.
         takes_weights: The block accepts a file of pretrained weights.
+        known_as: What other repositories call it. Not accepted, since their forms may differ, but proposed.
+        spelling: How other repositories write its row, where the same values mean something else here; ends an error.
     """
 
     name: str
@@ -82,6 +88,8 @@ class Graft:
     provenance: Provenance = field(default_factory=Provenance)
     origin: str = "detgraft"
     takes_weights: bool = False
+    known_as: tuple[str, ...] = ()
+    spelling: str = ""
 
     def load(self) -> Callable[..., Any]:
         """Import and return the class or factory.
@@ -171,7 +179,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _checked(graft: str, parameter: inspect.Parameter, value: Any, location: Location | None) -> Any:
     annotation = parameter.annotation
-    if annotation is inspect.Parameter.empty or _fits(value, annotation):
+    if annotation is inspect.Parameter.empty or fits(value, annotation):
         return value
     expected = annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
     raise ArgumentError(
@@ -180,12 +188,13 @@ def _checked(graft: str, parameter: inspect.Parameter, value: Any, location: Loc
     )
 
 
-def _fits(value: Any, annotation: Any) -> bool:
+def fits(value: Any, annotation: Any) -> bool:
+    """Say whether a value from a row fits a parameter's annotation; what cannot be told fits."""
     origin = typing.get_origin(annotation)
     if annotation is Any:
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(annotation))
+        return any(fits(value, option) for option in typing.get_args(annotation))
     if origin is Literal:
         return value in typing.get_args(annotation)
     if annotation is None or annotation is type(None):

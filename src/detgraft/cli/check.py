@@ -23,7 +23,7 @@ def command(model: str, words: Sequence[str], only: str, as_json: bool) -> bool:
 
     Args:
         model: The model.
-        words: ``key=value`` words: ``data``, ``imgsz``, ``nc``, ``plugins``.
+        words: ``key=value`` words: ``data``, ``imgsz``, ``nc``, ``plugins``, ``trust``.
         only: Names of checks with commas between; all when empty.
         as_json: Print the report as JSON instead of a table.
 
@@ -33,14 +33,15 @@ def command(model: str, words: Sequence[str], only: str, as_json: bool) -> bool:
     Raises:
         DetgraftError: Wrong arguments, or no such model.
     """
-    pairs = parse_pairs(words)
-    check_keys(pairs, ("data", "imgsz", "nc", "plugins", "only"))
+    pairs = parse_pairs(words, ("trust",))
+    check_keys(pairs, ("data", "imgsz", "nc", "plugins", "only", "trust"))
     nc = pairs.get("nc")
     if nc is not None and (not isinstance(nc, int) or isinstance(nc, bool) or nc < 1):
         raise ArgumentError(f"nc must be a number of classes, found {nc!r:.80}")
     names = [name.strip() for name in (only or str(pairs.get("only", ""))).split(",") if name.strip()]
     console = Console(stderr=True)
     words_of: dict[str, Any] = {"data": pairs.get("data"), "imgsz": image_size(pairs.get("imgsz")), "nc": nc}
+    words_of["trust"] = pairs.get("trust") is True
     plugins = str(pairs.get("plugins", ""))
     if as_json:
         report = check(model, only=names, plugins=plugins, **words_of)

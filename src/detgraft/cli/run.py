@@ -11,8 +11,11 @@ from detgraft.cli.arguments import check_keys, image_size, parse_pairs
 from detgraft.cli.pretrain import pop_first_step, pretrain_backbone
 from detgraft.errors import ArgumentError
 
-_OWN = ("transfer", "transfer_min", "plugins")
-"""Arguments that detgraft adds to Ultralytics'."""
+_OWN = ("transfer", "transfer_min", "plugins", "trust")
+"""Arguments that detgraft adds to Ultralytics' and that open the model."""
+
+_OF_MODE = {"train": ("download", "freeze_random"), "val": ("download",)}
+"""Arguments that detgraft adds to one of Ultralytics' modes."""
 
 
 def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
@@ -29,9 +32,9 @@ def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
     from detgraft.upstream.model.models import YOLO, argument_names, check_model_size
 
     flags, names = argument_names()
-    pairs = parse_pairs(words, flags)
+    pairs = parse_pairs(words, (*flags, "trust", "download", "freeze_random"))
     first = pop_first_step(pairs) if mode == "train" else {}
-    check_keys(pairs, [*names, *_OWN, *(("pretrain",) if mode == "train" else ())])
+    check_keys(pairs, [*names, *_OWN, *_OF_MODE.get(mode, ()), *(("pretrain",) if mode == "train" else ())])
     own = {key: pairs.pop(key) for key in _OWN if key in pairs}
     name = _model_name(mode, pairs)
     if first:

@@ -22,8 +22,8 @@ def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = 
     Raises:
         DetgraftError: Wrong arguments, or the model cannot be built.
     """
-    pairs = parse_pairs(words)
-    check_keys(pairs, ("imgsz", "nc", "ch", "plugins"))
+    pairs = parse_pairs(words, ("trust",))
+    check_keys(pairs, ("imgsz", "nc", "ch", "plugins", "trust"))
     if as_json and as_yaml:
         raise ArgumentError("--json and --yaml are two answers; ask for one")
     from detgraft.upstream.model.models import describe
@@ -31,11 +31,17 @@ def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = 
 
     load_plugins(str(pairs.get("plugins", "")))
     if as_yaml:
-        print(describe(model, pairs.get("nc")), end="")
+        print(describe(model, pairs.get("nc"), trust=pairs.get("trust") is True), end="")
         return
     # Ultralytics logs to the standard output, where a program expects nothing but the answer.
     with quiet() if as_json else contextlib.nullcontext():
-        summary = show(model, imgsz=image_size(pairs.get("imgsz")), nc=pairs.get("nc"), ch=pairs.get("ch", 3))
+        summary = show(
+            model,
+            imgsz=image_size(pairs.get("imgsz")),
+            nc=pairs.get("nc"),
+            ch=pairs.get("ch", 3),
+            trust=pairs.get("trust") is True,
+        )
     if as_json:
         print(json.dumps(summary.to_dict(), ensure_ascii=False))
     else:
@@ -69,7 +75,7 @@ def print_summary(summary: Summary) -> None:
     console.print(f"GFLOPs (thop, Ultralytics')  {thop}  (does not see functional convolutions)", highlight=False)
     console.print(f"strides                      {', '.join(map(str, summary.stride))}", highlight=False)
     for note in summary.notes:
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def shape_text(shape: Shape, most: int = 4) -> str:

@@ -37,6 +37,7 @@ def resolve_data(
     *,
     needed: Collection[str] = _NEEDED,
     known: Iterable[str] = (),
+    download: bool = False,
 ) -> Path:
     """Turn ``data=`` into the path of a data YAML, checking what it names.
 
@@ -48,6 +49,7 @@ def resolve_data(
         out_dir: Where ``data.yaml`` is written for a folder; a new temporary folder when None.
         needed: Splits that a YAML must have on disk.
         known: Names to propose besides the files that exist (the YAMLs that Ultralytics ships).
+        download: A YAML may name splits that its ``download:`` entry brings.
 
     Returns:
         Absolute path of the YAML: the given one, or the derived ``<out_dir>/data.yaml``.
@@ -59,12 +61,12 @@ def resolve_data(
     if path.is_file():
         if path.suffix.lower() not in {".yaml", ".yml"}:
             raise DataError("expected a data YAML (.yaml, .yml) or a folder", Location(str(data)))
-        load_data_yaml(path, needed=needed)
+        load_data_yaml(path, needed=needed, download=download)
         return path.absolute()
     own = _own_yaml(path)
     splits = {key: images for key in _SPELLINGS if (images := _split_folder(path, key)) is not None}
     if own is not None and not {"train", "val"} <= splits.keys():
-        load_data_yaml(own, needed=needed)
+        load_data_yaml(own, needed=needed, download=download)
         return own.absolute()
     text = _derive(path, splits, own)
     target = (out_dir or Path(tempfile.mkdtemp(prefix="detgraft-data-"))) / "data.yaml"
@@ -73,7 +75,11 @@ def resolve_data(
 
 
 def load_data_yaml(
-    path: Path, *, needed: Collection[str] = _NEEDED, datasets_dir: Path | None = None
+    path: Path,
+    *,
+    needed: Collection[str] = _NEEDED,
+    datasets_dir: Path | None = None,
+    download: bool = False,
 ) -> dict[str, Any]:
     """Read and check a data YAML, with the meaning that Ultralytics gives to it.
 
@@ -83,8 +89,9 @@ def load_data_yaml(
 
     Args:
         path: The YAML; UTF-8 with or without byte-order mark, UTF-16 or GBK.
-        needed: Splits that must exist on disk, unless the YAML says how to ``download`` them.
+        needed: Splits that must exist on disk.
         datasets_dir: Ultralytics' data folder; when None, a root that may lie in it is left relative and unchecked.
+        download: Splits may be missing where the YAML says how to ``download`` them.
 
     Returns:
         All keys of the file; ``names`` as {index: name}, ``nc``, ``path`` and the splits as absolute paths with
@@ -109,6 +116,7 @@ def load_data_yaml(
             )
     data["names"] = _names(path, data, lines)
     data["nc"] = len(data["names"])
+    _check_key_points(path, data, lines)
     root = _root(path, data, datasets_dir)
     if root is None:
         return data
@@ -117,18 +125,25 @@ def load_data_yaml(
         values = data[key] if isinstance(data[key], list) else [data[key]]
         folders = [_resolve(root, value) for value in values]
         missing = next((folder for folder in folders if not folder.exists()), None)
-        if missing is not None and key in needed and not data.get("download"):
-            raise DataError(_missing_text(key, missing, root), Location(str(path), lines[key]))
+        if missing is not None and key in needed and not (download and data.get("download")):
+            text = _missing_text(key, missing, root) + _download_text(data.get("download"))
+            raise DataError(text, Location(str(path), lines[key]))
         data[key] = [folder.as_posix() for folder in folders] if isinstance(data[key], list) else folders[0].as_posix()
     return data
 
 
 def normalise_data_yaml(
-    path: Path, out_dir: Path, *, needed: Collection[str] = _NEEDED, datasets_dir: Path | None = None
+    path: Path,
+    out_dir: Path,
+    *,
+    needed: Collection[str] = _NEEDED,
+    datasets_dir: Path | None = None,
+    download: bool = False,
 ) -> Path:
     """Return a YAML that stock Ultralytics reads as meant: the given one, or a corrected copy.
 
-    Corrected are backslash separators and encodings other than UTF-8. ``path: .`` and other relative roots keep the
+    Corrected are backslash separators and encodings other than UTF-8; the ``download:`` entry, which Ultralytics
+    executes, is left out unless it was asked for. ``path: .`` and other relative roots keep the
     meaning that Ultralytics gives to them.
 
     Args:
@@ -136,18 +151,20 @@ def normalise_data_yaml(
         out_dir: Where a corrected copy goes, with absolute paths, under the file's own name.
         needed: As in :func:`load_data_yaml`.
         datasets_dir: As in :func:`load_data_yaml`.
+        download: Keep the ``download:`` entry.
 
     Raises:
         DataError: As :func:`load_data_yaml`.
     """
-    data = load_data_yaml(path, needed=needed, datasets_dir=datasets_dir)
+    data = load_data_yaml(path, needed=needed, datasets_dir=datasets_dir, download=download)
     source = find_existing(path)
     text, encoding = read_text(source)
     repaired = _repair_quotes(text)
     plain, lines = _parse(source, repaired)
     as_written = {key: plain[key] for key in _PATH_KEYS if plain.get(key)}
     slashed = {key: _slashed(value, key, Location(str(source), lines[key])) for key, value in as_written.items()}
-    if encoding == "utf-8" and repaired == text and slashed == as_written:
+    drops = not download and bool(data.pop("download", None))
+    if encoding == "utf-8" and repaired == text and slashed == as_written and not drops:
         return path
     target = out_dir / f"{source.stem}.yaml"
     if target.resolve() == source.resolve():
@@ -194,7 +211,7 @@ def _slashed(value: object, key: str, location: Location) -> str | list[str]:
     if isinstance(value, list) and key != "path" and value and all(isinstance(item, str) for item in value):
         return [item.replace("\\", "/") for item in value]
     expected = "a folder" if key == "path" else "a folder or a list of folders"
-    raise DataError(f"'{key}' must be {expected}, found {value!r}", location)
+    raise DataError(f"'{key}' must be {expected}, found {value!r:.120}", location)
 
 
 def _names(path: Path, data: Mapping[str, Any], lines: Mapping[str, int]) -> dict[int, str]:
@@ -203,19 +220,33 @@ def _names(path: Path, data: Mapping[str, Any], lines: Mapping[str, int]) -> dic
         keys = [key for key in data if key not in _PATH_KEYS]
         raise DataError(f"one of the keys 'names:' and 'nc:' is needed.{nearest('names', keys)}", Location(str(path)))
     if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or nc < 1):
-        raise DataError(f"'nc' must be a whole number of at least 1, found {nc!r}", Location(str(path), lines["nc"]))
+        raise DataError(
+            f"'nc' must be a whole number of at least 1, found {nc!r:.80}", Location(str(path), lines["nc"])
+        )
     if names is None:
         return {index: f"class_{index}" for index in range(int(data["nc"]))}
     location = Location(str(path), lines["names"])
     if not isinstance(names, list | dict) or not names:
-        raise DataError(f"'names' must be a list or a mapping from index to name, found {names!r}", location)
+        raise DataError(f"'names' must be a list or a mapping from index to name, found {names!r:.120}", location)
     if nc is not None and nc != len(names):
         raise DataError(f"'nc: {nc}' does not match the {len(names)} names", location)
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
     by_index = {int(index): str(name) for index, name in pairs if str(index).isdigit()}
     if sorted(by_index) != list(range(len(names))):
-        raise DataError(f"'names' must have the indices 0 to {len(names) - 1}, found {list(names)}", location)
+        raise DataError(f"'names' must have the indices 0 to {len(names) - 1}, found {list(names)!r:.120}", location)
     return dict(sorted(by_index.items()))
+
+
+def _check_key_points(path: Path, data: Mapping[str, Any], lines: Mapping[str, int]) -> None:
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return
+    numbers = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
+    if not numbers or len(shape) != 2 or not 1 <= shape[0] <= 1000 or shape[1] not in (2, 3):
+        raise DataError(
+            f"'kpt_shape' must be [number of key points, 2 or 3], found {shape!r:.80}",
+            Location(str(path), lines["kpt_shape"]),
+        )
 
 
 def _root(path: Path, data: Mapping[str, Any], datasets_dir: Path | None) -> Path | None:
@@ -240,6 +271,16 @@ def _missing_text(key: str, missing: Path, root: Path) -> str:
     siblings = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
     hint = nearest(missing.name, siblings)
     return f"'{key}:' leads to {str(missing)!r}, which does not exist (root: {str(root)!r}).{hint}"
+
+
+def _download_text(entry: object) -> str:
+    """What a YAML's ``download:`` would do, for the end of an error; empty where it has none."""
+    if not entry:
+        return ""
+    text = str(entry)
+    what = "fetch" if text.lower().startswith("http") else "run a shell command" if text.startswith("bash ") else "run"
+    first = text.strip().splitlines()[0]
+    return f" Its 'download:' would {what} {first!r:.60}; give download=True to let it."
 
 
 def _own_yaml(folder: Path) -> Path | None:
@@ -293,7 +334,7 @@ def _derive(folder: Path, splits: Mapping[str, Path], own: Path | None) -> str:
         pictures = list_images(images.resolve())
         if not pictures:
             raise DataError(f"no pictures in the {split} split", Location(str(images)))
-        found, top = check_labels(pictures, names, source)
+        found, top = check_labels(pictures, names, source, extra.get("kpt_shape"))
         if not found and split != "test":
             raise DataError(
                 f"no labels for the {split} split: expected a label file (.txt) of the same name for each of its "
@@ -318,6 +359,7 @@ def _class_names(
     if own is not None:
         data, lines = _parse(own, _repair_quotes(read_text(own)[0]))
         own_names = list(_names(own, data, lines).values())
+        _check_key_points(own, data, lines)
         extra = {key: value for key, value in data.items() if key not in (*_PATH_KEYS, "nc", "names", "download")}
     homes = [folder, folder / "labels"]
     for images in splits.values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from detgraft.datasets.text import read_text
@@ -34,7 +35,24 @@ IMAGE_SUFFIXES = frozenset(
 )
 """File name endings that Ultralytics takes for pictures (union over its releases)."""
 
-_BOX_TOLERANCE = 0.01
+TOLERANCE = 0.01
+"""How far a coordinate may lie outside of 0 to 1; Ultralytics drops the picture beyond it."""
+
+EDGE = 1e-3
+"""How far a box may reach over the picture's edge, as a share of the picture, before it is said; editors round."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a label row.
+
+    Args:
+        text: What was expected and found.
+        usable: Ultralytics trains with the row all the same.
+    """
+
+    text: str
+    usable: bool = False
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -74,45 +92,107 @@ def read_classes(path: Path) -> list[str]:
     return names
 
 
-def check_row(row: str, location: Location) -> int:
-    """Check one label row and return its class index.
+def row_fault(row: str, classes: int | None = None, kpt_shape: Sequence[int] | None = None) -> Fault | None:
+    """Check one label row; the one rule for training, `detgraft check` and pretraining.
 
-    Five numbers are a box: class, centre x, centre y, width, height, relative to the picture. More numbers are a
-    polygon, key points or a turned box and are left to the task that reads them.
+    Five numbers are a box: class, centre x, centre y, width, height, relative to the picture. With ``kpt_shape`` a row
+    is a box and its key points. Otherwise more numbers are a polygon or a turned box (pairs of coordinates), or, where
+    they make no pairs, a box and key points of three numbers.
 
-    Raises:
-        DataError: Fewer than five numbers, something that is not a number, a class that is not a whole number of at
-            least 0, or a box that is not within 0..1.
+    Args:
+        row: The text of the row.
+        classes: Number of classes, if known.
+        kpt_shape: Number of key points and of values for each (2, or 3 with a visibility of 0, 1 or 2).
+
+    Returns:
+        The first fault, or None.
     """
     fields = row.split()
     if len(fields) < 5:
-        raise DataError(
+        return Fault(
             f"expected at least 5 numbers (class, centre x, centre y, width, height), found {len(fields)}: "
-            f"{row.strip()!r}",
-            location,
+            f"{row.strip()[:60]!r}"
         )
     try:
         values = [float(field) for field in fields]
     except ValueError:
         values = [math.nan]
     if not all(math.isfinite(value) for value in values):
-        raise DataError(f"expected numbers only, found {row.strip()!r}", location)
+        return Fault(f"expected numbers only, found {row.strip()[:60]!r}")
     if values[0] < 0 or values[0] != int(values[0]):
-        raise DataError(f"expected a class index (whole number from 0), found {fields[0]!r}", location)
-    if len(values) == 5 and not all(-_BOX_TOLERANCE <= value <= 1 + _BOX_TOLERANCE for value in values[1:]):
-        raise DataError(
-            f"expected a box relative to the picture (numbers from 0 to 1), found {' '.join(fields[1:])}", location
+        return Fault(f"expected a class index (whole number from 0), found {fields[0]!r}")
+    if classes is not None and values[0] >= classes:
+        return Fault(f"class {values[0]:g}, but the data set has classes 0 to {classes - 1}")
+    if kpt_shape is not None and len(values) != 5:  # a detector trains on the boxes of such a set, too
+        return _key_points_fault(values, kpt_shape) or _box_fault(values[1:5])
+    if len(values) == 5:
+        return _box_fault(values[1:])
+    points, rest = divmod(len(values) - 5, 3)
+    if points and not rest and len(values) % 2 == 0:  # no polygon: a box and key points, of a set that does not say so
+        return _key_points_fault(values, (points, 3)) or _box_fault(values[1:5])
+    return _polygon_fault(values[1:])
+
+
+def _outside(values: Sequence[float]) -> float | None:
+    return next((value for value in values if not -TOLERANCE <= value <= 1 + TOLERANCE), None)
+
+
+def _box_fault(box: Sequence[float]) -> Fault | None:
+    if _outside(box) is not None:
+        shown = " ".join(f"{value:g}" for value in box)
+        return Fault(f"expected a box relative to the picture (numbers from 0 to 1), found {shown}")
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return Fault(f"the box is empty ({width:g} x {height:g})")
+    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    if min(corners) < -EDGE or max(corners) > 1 + EDGE:
+        shown = ", ".join(f"{corner:.3f}" for corner in corners)
+        return Fault(f"the box reaches outside of the picture ({shown})", usable=True)
+    return None
+
+
+def _polygon_fault(coordinates: Sequence[float]) -> Fault | None:
+    if len(coordinates) < 6 or len(coordinates) % 2:
+        return Fault(
+            "expected 4 numbers behind the class for a box, or at least 3 pairs for a polygon; found "
+            f"{len(coordinates)}"
         )
-    return int(values[0])
+    outside = _outside(coordinates)
+    if outside is not None:
+        return Fault(f"the coordinate {outside:g} lies outside of the picture (expected 0 to 1)")
+    xs, ys = coordinates[::2], coordinates[1::2]
+    width, height = max(xs) - min(xs), max(ys) - min(ys)
+    return Fault(f"the polygon is empty ({width:g} x {height:g})") if width <= 0 or height <= 0 else None
 
 
-def check_labels(images: Iterable[Path], names: Sequence[str] | None, names_source: str) -> tuple[int, int]:
+def _key_points_fault(values: Sequence[float], kpt_shape: Sequence[int]) -> Fault | None:
+    points, size = int(kpt_shape[0]), int(kpt_shape[1])
+    if len(values) != 5 + points * size:
+        return Fault(
+            f"expected 5 numbers and {points} key points of {size} ({5 + points * size} in all), found {len(values)}"
+        )
+    for start in range(5, len(values), size):
+        outside = _outside(values[start : start + 2])
+        if outside is not None:
+            return Fault(f"the key point coordinate {outside:g} lies outside of the picture (expected 0 to 1)")
+        if size == 3 and values[start + 2] not in (0, 1, 2):
+            return Fault(f"a key point's visibility is 0, 1 or 2, found {values[start + 2]:g}")
+    return None
+
+
+def check_labels(
+    images: Iterable[Path],
+    names: Sequence[str] | None,
+    names_source: str,
+    kpt_shape: Sequence[int] | None = None,
+) -> tuple[int, int]:
     """Check the label files of some pictures; a picture without one is background, as in Ultralytics.
 
     Args:
         images: The pictures, with links followed.
         names: Class names, if known.
         names_source: Where the names come from, for the message.
+        kpt_shape: As in :func:`row_fault`.
 
     Returns:
         Number of label files found, and the highest class index in them (-1 when all are empty).
@@ -131,7 +211,10 @@ def check_labels(images: Iterable[Path], names: Sequence[str] | None, names_sour
             if not row.strip():
                 continue
             location = Location(str(path), number)
-            index = check_row(row, location)
+            fault = row_fault(row, kpt_shape=kpt_shape)
+            if fault is not None and not fault.usable:
+                raise DataError(fault.text, location)
+            index = int(float(row.split()[0]))
             if names is not None and index >= len(names):
                 raise DataError(
                     f"expected a class index from 0 to {len(names) - 1} ({len(names)} names in {names_source}), "

@@ -14,6 +14,7 @@ from torch import nn
 
 from detgraft.measure.layers import LayerCost, image_channels, layers_of
 from detgraft.upstream.model.input_scales import input_notes
+from detgraft.upstream.model.marks import notes_on
 from detgraft.upstream.model.models import open_model, thop_gflops
 from detgraft.upstream.model.sizes import check_size
 
@@ -30,7 +31,7 @@ class Summary:
         gflops_thop: What Ultralytics prints (thop), or None where it counts nothing.
         stride: The strides of the features that the head reads.
         layers: All layers.
-        notes: What else is to be known, in sentences: which pixels a backbone expects.
+        notes: What else is to be known, in sentences: which pixels a backbone expects, how a row was read.
     """
 
     model: str
@@ -56,6 +57,7 @@ def show(
     imgsz: int | tuple[int, int] = 640,
     nc: int | None = None,
     ch: int = 3,
+    trust: bool = False,
 ) -> Summary:
     """Measure the cost of a model, layer by layer.
 
@@ -64,6 +66,7 @@ def show(
         imgsz: Image size in pixels: one number, or height and width.
         nc: Number of classes, where a description is given; its own number by default.
         ch: Number of image channels, where a description is given.
+        trust: Let a checkpoint run the code that it holds.
 
     Returns:
         The cost; the model itself is not changed.
@@ -71,7 +74,7 @@ def show(
     Raises:
         DetgraftError: The model cannot be built, or the size is not a multiple of its stride.
     """
-    built = open_model(model, nc=nc, ch=ch)
+    built = open_model(model, nc=nc, ch=ch, trust=trust)
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     stride = [int(s) for s in getattr(built, "stride", torch.tensor([32.0])).tolist()]
     check_size((height, width), max(stride))
@@ -84,5 +87,5 @@ def show(
         gflops_thop=thop_gflops(built, height) if height == width else None,
         stride=stride,
         layers=layers,
-        notes=input_notes(built),
+        notes=[*input_notes(built), *notes_on(built)],
     )

@@ -15,6 +15,7 @@ from detgraft.catalog.spec import Graft
 from detgraft.errors import ArgumentError, Location, PlanError
 from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import Expression, GraftTerm
+from detgraft.plan.leading import LARGEST_OPTION, only_channels
 from detgraft.plan.rows import PYRAMID_LAYERS, PYRAMID_STRIDES, Plan, Row
 from detgraft.plan.weights_files import INPUT
 
@@ -311,7 +312,17 @@ class _Composer:
         parameters = entry.parameters()
         bound = entry.bind((), {**given, **term.keywords}, self.where)
         last = max((i for i, p in enumerate(parameters) if p.name in bound), default=-1)
-        return [bound.get(p.name, p.default) for p in parameters[: last + 1]]
+        values = [bound.get(p.name, p.default) for p in parameters[: last + 1]]
+        if entry.channels in ("same", "concat") and values:
+            if parameters[0].annotation is float and isinstance(values[0], int):
+                values[0] = float(values[0])
+            if only_channels(entry, tuple(values)):  # it was named, but a row has no names
+                raise ArgumentError(
+                    f"'{term}': {parameters[0].name} can be at most {LARGEST_OPTION}, found {values[0]}; a larger "
+                    "number in a row counts channels",
+                    self.where,
+                )
+        return values
 
     def _written(self) -> Composition:
         first: dict[int, int] = {}

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from detgraft.base.values import read_scalar
+from detgraft.catalog.spec import NAME
 from detgraft.errors import Location, PlanError, nearest
 from detgraft.plan.document import SECTIONS
 
 MAX_LENGTH = 2000
 MAX_GRAFTS = 50
 
-_NAME = re.compile(r"[A-Za-z_][\w.\-]*(?:/[\w.\-]+)?")
 _KEY = re.compile(r"[A-Za-z_]\w*")
 _SITE = re.compile(r"([A-Za-z_]+)(?:\.(\d{1,4}))?")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
@@ -136,7 +136,7 @@ class _Parser:
         return Expression(base, tuple(grafts))
 
     def graft(self) -> GraftTerm:
-        name = self.match(_NAME, "a graft's name, such as carafe").group()
+        name = self.match(NAME, "a graft's name, such as carafe").group()
         section, number = None, None
         if self.take("@"):
             found = self.match(_SITE, "a site: backbone, head, backbone.2")

@@ -154,6 +154,13 @@ def _make_row(entry: object, index: int, section: str, location: Location, list_
         raise PlanError(f"repeats must be a whole number from 1 to {MAX_REPEATS}, found {repeats!r:.80}", location)
     if not isinstance(args, (list, tuple)):
         raise PlanError(f"arguments must be a list, found {args!r:.80}", location)
+    if "anchors" in args:  # no release of Ultralytics has a module with anchors among its arguments
+        rest = ", ".join(str(value) for value in args if value != "anchors")
+        raise PlanError(
+            f"'anchors' belong to the format of the YOLOv5 repository; here {module} takes [{rest}]: write "
+            f"[{written}, {repeats}, {module}, [{rest}]]",
+            location,
+        )
     sources, as_written = _sources(written, index, location, list_layers)
     return Row(index, sources, as_written, repeats, module, tuple(args), section, location)
 

@@ -1,4 +1,4 @@
-"""Which rows of a description name weights files, and the description without them.
+"""Which rows of a description name weights files or ask for a download, and the description without them.
 
 Beside the file a row may say which pixels the weights expect: ``input=unit``, or numbers. That stays in a built model's
 description, since it is part of what the model computes.
@@ -11,6 +11,12 @@ from typing import Any
 
 from detgraft.catalog.registry import catalogue
 from detgraft.plan.document import SECTIONS
+
+TORCHVISION = "TorchVision"
+"""Ultralytics' module that wraps a model of torchvision; its weights are ``DEFAULT`` where a row says nothing."""
+
+IMAGENET = "imagenet"
+"""What a row says instead of a file to get timm's default weights."""
 
 INPUT = "input="
 """What a text of a backbone's row begins with that says which pixels its weights expect."""
@@ -35,7 +41,33 @@ def without_files(mapping: dict[str, Any]) -> dict[str, Any]:
     """
     for section in SECTIONS:
         for row in mapping.get(section) or ():
+            if not _is_row(row):
+                continue
             entry = catalogue.find(row[2])
             if entry is not None and entry.takes_weights:
                 row[3] = [a for a in row[3] if not isinstance(a, str) or a in ("auto", "nc") or is_input(a)]
+    return without_downloads(mapping)
+
+
+def without_downloads(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a description what would be fetched from the network while it is built.
+
+    That is torchvision's weights (``TorchVision, [512, resnet18, DEFAULT]``) and timm's (``imagenet``).
+
+    Args:
+        mapping: A model description; changed in place and returned.
+    """
+    for section in SECTIONS:
+        for row in mapping.get(section) or ():
+            if not _is_row(row):
+                continue
+            entry = catalogue.find(row[2])
+            if row[2] == TORCHVISION:
+                row[3] = [*row[3][:2], None, *row[3][3:]]
+            elif entry is not None and entry.takes_weights:
+                row[3] = [value for value in row[3] if value != IMAGENET]
     return mapping
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, (list, tuple)) and len(row) == 4 and isinstance(row[2], str) and isinstance(row[3], list)

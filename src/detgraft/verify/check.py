@@ -48,6 +48,7 @@ def check(
     nc: int | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
     progress: Progress | None = None,
+    trust: bool = False,
 ) -> Report:
     """Check a model: shapes, gradients, seeds, fusing, portability, DDP, exports, cost, and its data.
 
@@ -61,6 +62,7 @@ def check(
         nc: Number of classes, where a description is given.
         plugins: Python file(s) with own blocks.
         progress: Called while checks run.
+        trust: Let a checkpoint run the code that it holds.
 
     Returns:
         The report; ``report.passed`` says whether no check failed.
@@ -71,7 +73,7 @@ def check(
     chosen = _chosen(only)
     load_plugins(plugins)
     with tempfile.TemporaryDirectory(prefix="detgraft-check-", ignore_cleanup_errors=True) as folder, _hushed():
-        subject = open_subject(model, imgsz, nc, Path(folder), data)
+        subject = open_subject(model, imgsz, nc, Path(folder), data, trust=trust)
         check_size(subject.imgsz, subject.stride)
         results = tuple(_run(name, subject, progress) for name in chosen)
     return Report(subject.name, subject.imgsz, results, versions(*EXPORTERS))

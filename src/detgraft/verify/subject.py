@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detgraft.errors import DetgraftError
 from detgraft.plan.rows import Plan
+from detgraft.upstream.model.arguments import check_counts
 from detgraft.upstream.model.models import open_model
 from detgraft.upstream.service.descriptions import description_of, mapping_of, plan_for
 from detgraft.upstream.service.models import class_count_of, is_rtdetr, is_topk
@@ -159,6 +160,8 @@ def open_subject(
     nc: int | None,
     folder: Path,
     data: Any = None,
+    *,
+    trust: bool = False,
 ) -> Subject:
     """Open or build the model under check.
 
@@ -166,6 +169,7 @@ def open_subject(
         DetgraftError: There is no such model, or its description is malformed. A description that is well formed and
             still cannot be built is a subject without a model, whose failure the check of shapes explains.
     """
+    check_counts(nc=nc)
     size = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     name = str(model) if isinstance(model, (str, Path)) else type(model).__name__
     described = isinstance(model, dict) or (
@@ -181,7 +185,7 @@ def open_subject(
     try:
         with preserved_random():
             torch.manual_seed(0)
-            opened = open_model(copy.deepcopy(mapping) if described else model, ch=channels)
+            opened = open_model(copy.deepcopy(mapping) if described else model, ch=channels, trust=trust)
             opened = copy.deepcopy(opened).float().cpu()
     except DetgraftError as error:
         if not described or plan_for(mapping) is None:

@@ -25,7 +25,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detgraft.blocks.backbones.timm_backbone import TimmBackbone, full_state_keys
-from detgraft.errors import WeightsError
+from detgraft.errors import Location, WeightsError
+from detgraft.weights.archive import refuse_bomb, refuse_unfit
 
 _WRAPPERS = ("model", "state_dict", "module", "model_state_dict")
 _PRETRAINING_ONLY = ("decoder.", "mask_token", "proj.", "pred.")
@@ -64,6 +65,7 @@ def copy_state(module: TimmBackbone, state: Mapping[str, Tensor], path: str) -> 
     _refuse_foreign(module, path, state, {source for source in sources.values() if source is not None})
     loaded = {key: _same_rank(state[source], target[key]) for key, source in sources.items() if source is not None}
     _refuse_other_shapes(module, path, loaded, target)
+    refuse_unfit(loaded, target, Location(path))
     with torch.no_grad():
         for key, value in loaded.items():
             target[key].copy_(value)
@@ -172,8 +174,11 @@ def _read(path: str) -> Any:
     try:
         if Path(path).suffix.lower() == ".safetensors":
             return load_file(path, device="cpu")
+        refuse_bomb(path)
         with _official_wrapping():
             return torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as a weights file (truncated, or another kind): {reason}") from error

@@ -20,9 +20,6 @@ from detgraft.blocks.backbones.timm_backbone import TimmBackbone, published_stat
 from detgraft.errors import WeightsError
 from detgraft.weights.backbone_files import copy_state
 
-IMAGENET = "imagenet"
-"""What an expression or a row says instead of a file to get timm's default weights."""
-
 TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer."""
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from detgraft.blocks.backbones.input_scale import UNIT, Scale, as_text, as_words, from_text, stated_scale
 from detgraft.blocks.backbones.timm_backbone import TimmBackbone
 from detgraft.errors import ArgumentError, WeightsError
-from detgraft.weights.hub import IMAGENET
+from detgraft.plan.weights_files import IMAGENET
 
 KEY = "input_scale"
 """Metadata key under which a file of detgraft's own pretraining says what its weights were trained on."""

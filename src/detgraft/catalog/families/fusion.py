@@ -12,6 +12,7 @@ GRAFTS: tuple[Graft, ...] = (
         aliases=("BiFPN_Concat",),
         site="Concat",
         summary="concatenation with a learned weight per input (BiFPN's fast normalised fusion)",
+        known_as=("Concat_BiFPN", "BiFPN_Concat2", "BiFPN_Concat3", "BiFPN"),
         provenance=Provenance(
             paper="EfficientDet: Scalable and Efficient Object Detection, CVPR 2020",
             source="github.com/google/automl",

@@ -17,6 +17,11 @@ GRAFTS: tuple[Graft, ...] = (
         channels="same",
         site="upsample",
         summary="content-aware upsampling; the form used with YOLO (batch norms in the kernel predictor)",
+        known_as=("CARAFEPack", "CARAFEUpsample"),
+        spelling=(
+            "Repositories that write [channels, kernel, factor] use one kernel for both steps; their [256, 3, 2] is "
+            "CARAFE, [3, 3, 64, 2] here"
+        ),
         provenance=_CARAFE,
     ),
     Graft(
@@ -33,6 +38,7 @@ GRAFTS: tuple[Graft, ...] = (
         channels="same",
         site="upsample",
         summary="upsampling by learned sampling points",
+        known_as=("DySampleUp", "DySample_UP"),
         provenance=Provenance(
             paper="Learning to Upsample by Learning to Sample, ICCV 2023",
             source="github.com/tiny-smart/dysample",

@@ -7,6 +7,7 @@ from typing import Any
 
 from detgraft.errors import Location, PlanError
 from detgraft.plan.rows import Plan, Row
+from detgraft.upstream.describe.load import read_once
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.describe.resolve import locate
 from detgraft.upstream.describe.rough import numbers, rough_sizes
@@ -34,6 +35,9 @@ MOST_REPEATS = 12
 LARGEST_KERNEL = 63
 """Beyond any published convolution; RepLKNet's has 31."""
 
+MAX_CLASSES = 100_000
+"""As many as a model YAML may have."""
+
 HARMLESS = 1_000_000_000
 """A rough bound of the parameters of ordinary rows below which nothing is estimated: no stock detector reaches it."""
 
@@ -51,7 +55,7 @@ def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
     Raises:
         PlanError: Too many channels, repeats or parameters; names the row.
     """
-    if locate(str(mapping.get("yaml_file") or "")) in stock_yamls().values():
+    if _is_stock(mapping):
         return  # what Ultralytics ships is built exactly as without detgraft
     plan = plan_of(mapping)
     repeats = 0
@@ -70,6 +74,16 @@ def refuse_absurd(mapping: dict[str, Any], ch: int) -> None:
     if not _is_harmless(mapping, plan, ch):
         _refuse_parameters(mapping, plan, ch)
         _refuse_operations(mapping, plan, ch)
+
+
+def _is_stock(mapping: dict[str, Any]) -> bool:
+    """Say whether a description is what Ultralytics ships, in content and not in name only."""
+    path = locate(str(mapping.get("yaml_file") or ""))
+    nc = mapping.get("nc")
+    if path is None or path not in stock_yamls().values() or not isinstance(nc, int) or not 0 < nc <= MAX_CLASSES:
+        return False
+    shipped = read_once(path, str(mapping["yaml_file"])).mapping  # under the name that it was read by before
+    return all(mapping.get(key) == value for key, value in shipped.items() if key not in ("nc", "scale"))
 
 
 def _refuse_numbers(plan: Plan, row: Row) -> None:

@@ -22,6 +22,7 @@ from detgraft.errors import DetgraftError, Location, PlanError, nearest
 from detgraft.plan.compose import compose, sections
 from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import is_expression, parse_expression
+from detgraft.plan.rows import Plan
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.description import Description, handed
 from detgraft.upstream.describe.load import load_yaml
@@ -33,6 +34,8 @@ from detgraft.upstream.release.quiet import quiet
 
 PROBE_SIZE = 256
 """Image size for finding strides: the smallest in which strides up to 64 leave more than one pixel."""
+
+_TEXT = frozenset({"C2fAttn", "ImagePoolingAttn"})
 
 RECORD = "detgraft"
 """Key of a composed description under which it says how it came about; Ultralytics ignores it."""
@@ -81,6 +84,7 @@ def compose_expression(text: str) -> Description:
         raise PlanError(f"there is no base model '{expression.base}'.{nearest(expression.base, known)}", where)
     base = load_yaml(expression.base_yaml)
     plan = plan_of(base)
+    _refuse_text(plan, where)
     found = compose(expression, plan, _strides(base, str(expression)), entries, stock_parameters)
     for note in found.notes:
         tasks.LOGGER.info(f"{expression}: {note}")
@@ -92,6 +96,17 @@ def compose_expression(text: str) -> Description:
     }
     mapping = {**base, **sections(found), "yaml_file": f"{expression}.yaml", RECORD: record}
     return Description.of(mapping, base=expression.base_yaml)
+
+
+def _refuse_text(plan: Plan, where: Location) -> None:
+    """Refuse models whose layers read a text's embedding beside the picture's features."""
+    for row in plan.rows:
+        if row.module in _TEXT or row.module.startswith(("World", "YOLOE")):
+            raise PlanError(
+                f"models that are led by a text (YOLO-World, YOLOE) cannot be grafted: '{row.module}' of {plan.source} "
+                "reads the text's embedding, too. Graft a detector without text, such as yolov8n or yolo11n-seg",
+                where,
+            )
 
 
 @functools.lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ from ultralytics.nn import tasks
 
 from detgraft.errors import Location, PlanError, nearest
 from detgraft.plan.document import Document, read_document
+from detgraft.plan.keys import check_keys, with_channels
 from detgraft.upstream.describe.resolve import known_models, locate
 from detgraft.upstream.release.capabilities import stock_yamls
 
@@ -42,7 +43,8 @@ def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None
     if found in stock_yamls().values():
         return original(name)
     # The same content as the real reader's, which takes a digit and a letter in a folder's name (exp11s) for a scale.
-    return {**copy.deepcopy(document.mapping), "scale": tasks.guess_model_scale(name), "yaml_file": name}
+    _say_once(str(found), name, *_state(found))
+    return {**copy.deepcopy(with_channels(document)), "scale": tasks.guess_model_scale(name), "yaml_file": name}
 
 
 def read_once(path: Path, source: str) -> Document:
@@ -58,8 +60,19 @@ def read_once(path: Path, source: str) -> Document:
         PlanError: See `read_document`.
         OSError: The file is missing.
     """
+    return _read(str(path), source, *_state(path))
+
+
+def _state(path: Path) -> tuple[int, int]:
     state = path.stat()
-    return _read(str(path), source, state.st_mtime_ns, state.st_size)
+    return state.st_mtime_ns, state.st_size
+
+
+@functools.lru_cache(maxsize=64)
+def _say_once(path: str, source: str, modified: int, size: int) -> None:
+    """Check the keys of a file that is not Ultralytics' own, and log what has no effect once per state of the file."""
+    for note in check_keys(_read(path, source, modified, size)):
+        tasks.LOGGER.warning(note)
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,6 +1,7 @@
 """The one place where detgraft reaches into ``ultralytics.engine.model``.
 
-``Model._smart_load`` gives grafted models a trainer class that a fresh process can import. This module is imported in
+``Model._smart_load`` gives grafted models a trainer class that a fresh process can import, and builds a model with the
+image channels that its YAML asks for. This module is imported in
 the middle of Ultralytics' own import, so nothing of Ultralytics is imported on top of it.
 """
 
@@ -24,6 +25,16 @@ def install() -> None:
     wrap(Model, "_smart_load", _smart_load)
 
 
+def _with_own_channels(kind: Any) -> Callable[..., Any]:
+    """Let a model be built with the image channels that its YAML asks for, which the stock wrapper leaves at three."""
+
+    def build(cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = cfg.get("ch") if isinstance(cfg, dict) and not args else None
+        return kind(cfg, *args, **(kwargs if asked is None else {"ch": asked, **kwargs}))
+
+    return build
+
+
 def _smart_load(original: Any) -> Callable[..., Any]:
     def _smart_load(self: Any, key: str) -> Any:
         found = original(self, key)
@@ -31,6 +42,6 @@ def _smart_load(original: Any) -> Callable[..., Any]:
             from detgraft.upstream.hooks.trainers import grafted_trainer
 
             return grafted_trainer(found)
-        return found
+        return _with_own_channels(found) if key == "model" else found
 
     return _smart_load

@@ -9,7 +9,7 @@ is imported when there are.
 |---|---|
 | ``parse_model`` | builds model descriptions with grafted rows |
 | ``yaml_model_load`` | finds the zoo's YAMLs and expressions, reports YAML errors with their line |
-| ``torch_safe_load`` | knows a grafted checkpoint's classes and plug-ins, or names the plug-in file that is lacking |
+| ``torch_safe_load`` | runs no code of a file that detgraft opens; knows a grafted checkpoint's classes and plug-ins |
 | ``DetectionModel/ClassificationModel.__init__`` | marks grafted models; drops weights files from the stored YAML |
 | ``BaseModel.fuse`` | visits every graft's own ``fuse()`` |
 | ``BaseModel.load`` | lets weights follow layers that a graft has moved |
@@ -128,6 +128,7 @@ def _allow_plugin(module: ModuleType) -> None:
 
 def _parse_model(original: Any) -> Callable[..., Any]:
     def parse_model(*args: Any, **kwargs: Any) -> Any:
+        from detgraft.plan.keys import refuse_other_channels
         from detgraft.upstream.describe.bounds import refuse_absurd
         from detgraft.upstream.describe.plans import plan_of, refuse_unknown
         from detgraft.upstream.parser.names import names_grafts
@@ -135,6 +136,7 @@ def _parse_model(original: Any) -> Callable[..., Any]:
 
         call = Call.of(original, *args, **kwargs)
         refuse_unknown(call.mapping)
+        refuse_other_channels(call.mapping, call.ch)
         refuse_absurd(call.mapping, call.ch)
         if names_grafts(call.mapping):
             return parse_grafted(call, plan_of(call.mapping))
@@ -154,8 +156,11 @@ def _yaml_model_load(original: Any) -> Callable[..., Any]:
 
 def _torch_safe_load(original: Any) -> Callable[..., Any]:
     def torch_safe_load(weight: Any, *args: Any, **kwargs: Any) -> Any:
+        from detgraft.upstream.model.opening import is_restricted, load_arguments, opening_error
         from detgraft.upstream.model.portable import allow_named, missing_plugin_of
 
+        if not args and "safe_only" not in kwargs:
+            kwargs = {**kwargs, **load_arguments(weight)}
         allow_named(weight)
         try:
             return original(weight, *args, **kwargs)
@@ -163,9 +168,11 @@ def _torch_safe_load(original: Any) -> Callable[..., Any]:
             raise
         except Exception as error:
             missing = missing_plugin_of(weight)
-            if missing is None:
-                raise
-            raise missing from error
+            if missing is not None:
+                raise missing from error
+            if is_restricted():
+                raise opening_error(weight, error) from error
+            raise
 
     return torch_safe_load
 
@@ -225,6 +232,10 @@ def _forward(original: Any) -> Callable[..., Any]:
             from detgraft.kernels.recording import fixed_batch
             from detgraft.upstream.model.inputs import exports_static_onnx, ready_input
 
+            if kwargs.get("embed"):
+                from detgraft.upstream.model.features import refuse_embedding
+
+                refuse_embedding(self, kwargs["embed"])
             with fixed_batch() if exports_static_onnx(self) else contextlib.nullcontext():
                 return original(self, ready_input(self, x), *args, **kwargs)
         return original(self, x, *args, **kwargs)

@@ -13,6 +13,7 @@ from detgraft.plan.expression import is_expression, parse_expression
 from detgraft.upstream.describe.description import Description
 from detgraft.upstream.describe.expressions import read_description
 from detgraft.upstream.describe.resolve import locate, zoo_yamls
+from detgraft.upstream.model.arguments import check_counts, described
 
 
 def model_file(model: str | Path, *, stock: bool = False) -> str:
@@ -71,7 +72,7 @@ def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3
     Args:
         model: A graft expression, a model YAML (own, stock or of the zoo), or its mapping.
         nc: Number of classes; the description's own by default.
-        ch: Number of image channels.
+        ch: Number of image channels; three, or what the description says.
         verbose: Whether to print the build log.
 
     Returns:
@@ -80,13 +81,15 @@ def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3
     Raises:
         DetgraftError: The description cannot be built.
     """
+    check_counts(nc=nc, ch=ch)
     if isinstance(model, dict):
-        mapping = dict(model)
+        mapping = described(model)
     else:
         description = named_description(model, stock=True)
         mapping = tasks.yaml_model_load(str(model).strip()) if description is None else description.copied()
     kind = _model_class(mapping)
-    built: nn.Module = kind(mapping, ch=ch, nc=nc, verbose=verbose)
+    asked = mapping.get("ch") if ch == 3 else None  # a description's own number comes before the default
+    built: nn.Module = kind(mapping, ch=asked or ch, nc=nc, verbose=verbose)
     return built
 
 

@@ -13,13 +13,15 @@ from detgraft.datasets.folder import normalise_data_yaml, resolve_data
 DATASETS_FOLDER = Path(ultralytics.__file__).parent / "cfg" / "datasets"
 
 
-def prepare_data(data: Any, task: str, project: str | Path | None = None) -> Any:
+def prepare_data(data: Any, task: str, project: str | Path | None = None, *, download: bool = False) -> Any:
     """Check ``data=`` and derive or correct its YAML where needed.
 
     Args:
         data: A data YAML, a folder laid out in splits, or anything else that Ultralytics takes (returned as it is).
         task: The model's task; classification data has no YAML.
         project: Folder of the runs; a derived or corrected YAML is written beside the run.
+        download: Let a data YAML fetch missing pictures or run its ``download:`` script. Otherwise Ultralytics gets a
+            copy without that entry, which it would run, even offline, as soon as a split is missing.
 
     Returns:
         What to give to Ultralytics.
@@ -33,10 +35,13 @@ def prepare_data(data: Any, task: str, project: str | Path | None = None) -> Any
     beside = Path(project) if project else Path(RUNS_DIR) / task
     known = [p.name for p in DATASETS_FOLDER.glob("*.yaml")]
     if path.is_dir():
-        return str(resolve_data(path, beside / f"data-{path.resolve().name}"))
-    checked = resolve_data(path, known=known)
-    out_dir = beside / f"data-{path.stem}"
-    return str(normalise_data_yaml(checked, out_dir, datasets_dir=Path(SETTINGS["datasets_dir"])))
+        checked = resolve_data(path, beside / f"data-{path.resolve().name}", download=download)
+        out_dir = beside / f"data-{path.resolve().name}"
+    else:
+        checked = resolve_data(path, known=known, download=download)
+        out_dir = beside / f"data-{path.stem}"
+    folder = Path(SETTINGS["datasets_dir"])
+    return str(normalise_data_yaml(checked, out_dir, datasets_dir=folder, download=download))
 
 
 def _is_upstream_own(name: str) -> bool:

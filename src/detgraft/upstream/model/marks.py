@@ -23,3 +23,9 @@ def is_stock(module: nn.Module) -> bool:
 def source_of(weights: Any) -> Any:
     """Return the model in what ``BaseModel.load`` accepts: a checkpoint dict or a model."""
     return (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+
+
+def notes_on(model: nn.Module) -> list[str]:
+    """Return what was noted about a model's rows when it was built."""
+    layers: Any = getattr(model, "model", ())
+    return [str(layer.note) for layer in layers if getattr(layer, "note", "")]

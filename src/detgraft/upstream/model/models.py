@@ -11,14 +11,28 @@ import ultralytics
 from torch import nn
 
 from detgraft.catalog.plugins import load_plugins
-from detgraft.errors import ArgumentError
+from detgraft.errors import ArgumentError, DetgraftError
+from detgraft.plan.weights_files import without_downloads
 from detgraft.upstream.describe.description import Description, handed_on
 from detgraft.upstream.describe.expressions import to_yaml
+from detgraft.upstream.model.arguments import (
+    check_counts,
+    check_format,
+    check_training,
+    check_transfer,
+    described,
+    frozen_layers,
+    refuse_random_freeze,
+    warn_untrained,
+)
 from detgraft.upstream.model.build import build, model_file, named_description
 from detgraft.upstream.model.data import prepare_data
+from detgraft.upstream.model.features import refuse_embedding
+from detgraft.upstream.model.opening import opening_error, restricted, trusting
 from detgraft.upstream.model.safetensors import ENDING, read_safetensors, write_safetensors
 from detgraft.upstream.model.sizes import check_size
 from detgraft.upstream.model.transfer import open_checkpoint, report_of, report_on
+from detgraft.upstream.parser.lower import names_weights
 from detgraft.upstream.release.quiet import quiet
 from detgraft.weights.transfer import TransferReport
 
@@ -34,6 +48,8 @@ class _Grafting:
     task: str
     model: Any
     overrides: dict[str, Any]
+    transferred: TransferReport | None = None
+    trusted = False
 
     def transfer(self, weights: str | Path, minimum: float = 0.0) -> TransferReport:
         """Take over the weights of every layer that the grafts did not touch, now and whenever training starts.
@@ -65,10 +81,13 @@ class _Grafting:
         report.require(minimum)
         self.model = trial
         self.overrides["pretrained"] = str(weights)
+        self.transferred = report
         return report
 
     def export(self, **kwargs: Any) -> Any:
         """Export; see Ultralytics. ``format="safetensors"`` writes weights and description into one file, no pickle."""
+        if kwargs.get("format") is not None:
+            check_format(kwargs["format"])
         if str(kwargs.get("format", "")).lower() != ENDING[1:]:
             return super().export(**kwargs)  # type: ignore[misc]
         source = Path(str(self.overrides.get("model") or "model"))
@@ -78,7 +97,8 @@ class _Grafting:
     def _load(self, weights: str, task: str | None = None) -> None:
         """Open a checkpoint, as Ultralytics does, or a file without pickle."""
         if not str(weights).lower().endswith(ENDING):
-            super()._load(weights, task)  # type: ignore[misc]
+            with restricted():
+                self._load_checkpoint(weights, task)
             return
         opened: Any = read_safetensors(weights)
         self.model, self.task, self.ckpt, self.ckpt_path = opened, opened.task, {"model": opened}, str(weights)
@@ -86,19 +106,87 @@ class _Grafting:
         self.overrides = opened.args = {**reset, "model": str(weights), "task": opened.task}
         self.model_name = str(weights)
 
+    def _load_checkpoint(self, weights: str, task: str | None) -> None:
+        try:
+            super()._load(weights, task)  # type: ignore[misc]
+        except DetgraftError:
+            raise
+        except Exception as error:  # a file that opens and holds no model
+            if not str(weights).lower().endswith(".pt") or not Path(weights).is_file():
+                raise
+            raise opening_error(weights, error) from error
+
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
-        """Train; see Ultralytics. ``data`` may be a folder with ``train/images``, ``train/labels``, ``val/...``."""
+        """Train; see Ultralytics. ``data`` may be a folder with ``train/images``, ``train/labels``, ``val/...``.
+
+        Besides Ultralytics' arguments: ``freeze_random=True`` freezes layers that no checkpoint gave, too, and
+        ``download=True`` lets a data YAML fetch its pictures or run its ``download:`` script.
+
+        Raises:
+            ArgumentError: An argument that Ultralytics would take for something else without a word.
+        """
+        freeze_random = bool(kwargs.pop("freeze_random", False))
+        check_training(self, kwargs)
+        for key in ("pretrained", "resume", "distill_model"):  # Ultralytics' trainer opens these without restriction
+            if isinstance(kwargs.get(key), (str, Path)) and Path(str(kwargs[key])).is_file():
+                with trusting(self.trusted):
+                    open_checkpoint(kwargs[key])
+        frozen = frozen_layers(self.model, kwargs.get("freeze"))
+        if frozen and not freeze_random and not kwargs.get("resume"):
+            given = self._given(kwargs.get("pretrained", self.overrides.get("pretrained")))
+            refuse_random_freeze(self.model, frozen, given, kwargs["freeze"])
         self._prepare(kwargs)
-        return super().train(trainer, **kwargs)  # type: ignore[misc]
+        with trusting(self.trusted):
+            return super().train(trainer, **kwargs)  # type: ignore[misc]
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
-        """Validate; see Ultralytics. ``data`` may be a folder, as in :meth:`train`."""
+        """Validate; see Ultralytics. ``data`` and ``download`` as in :meth:`train`."""
+        warn_untrained(self, "val")
         self._prepare(kwargs)
         return super().val(validator, **kwargs)  # type: ignore[misc]
 
+    def predict(self, source: Any = None, stream: Any = False, predictor: Any = None, **kwargs: Any) -> Any:
+        """Predict; see Ultralytics.
+
+        Raises:
+            ArgumentError: An embedding of a layer that has none.
+        """
+        warn_untrained(self, "predict")
+        if isinstance(self.model, nn.Module):
+            refuse_embedding(self.model, kwargs.get("embed"))
+        return super().predict(source, stream, predictor, **kwargs)  # type: ignore[misc]
+
+    def _given(self, pretrained: Any) -> dict[int, int]:
+        """Return how many tensors of each layer a training would begin with from a checkpoint or a weights file."""
+        name = str(self.overrides.get("model", ""))
+        from_yaml = name.lower().endswith((".yaml", ".yml"))
+        if not isinstance(pretrained, (str, Path)):
+            if not from_yaml and pretrained is not False:
+                return {i: len(layer.state_dict()) for i, layer in enumerate(self.model.model)}
+            report = None
+        elif self.transferred is not None and str(pretrained) == self.overrides.get("pretrained"):
+            report = self.transferred
+        else:
+            source, trial = open_checkpoint(pretrained), copy.deepcopy(self.model)
+            with quiet():
+                trial.load(source)
+            report = report_of(trial) or report_on(source, trial)
+        given = {layer.index: layer.transferred for layer in report.layers} if report is not None else {}
+        return given | {i: len(self.model.model[i].state_dict()) for i in (_filled_by_rows(name) if from_yaml else ())}
+
     def _prepare(self, kwargs: dict[str, Any]) -> None:
+        download = bool(kwargs.pop("download", False))
         if kwargs.get("data") is not None:
-            kwargs["data"] = prepare_data(kwargs["data"], self.task, kwargs.get("project"))
+            kwargs["data"] = prepare_data(kwargs["data"], self.task, kwargs.get("project"), download=download)
+
+
+def _filled_by_rows(name: str) -> list[int]:
+    """The layers of a description whose row names a file with their weights."""
+    with quiet():
+        description = named_description(name)
+    if description is None:
+        return []
+    return [row.index for row in description.plan.rows if names_weights(description.plan, row)]
 
 
 class RTDETR(_Grafting, ultralytics.RTDETR):  # type: ignore[misc]
@@ -109,6 +197,7 @@ class RTDETR(_Grafting, ultralytics.RTDETR):  # type: ignore[misc]
         transfer: A checkpoint of the base model whose weights are taken over, see :meth:`transfer`.
         transfer_min: Smallest acceptable share of transferred tensors, 0 to 1.
         plugins: Python file(s) with own blocks.
+        trust: Let a checkpoint run the code that it holds; see :mod:`detgraft.upstream.model.opening`.
     """
 
     def __init__(
@@ -118,13 +207,17 @@ class RTDETR(_Grafting, ultralytics.RTDETR):  # type: ignore[misc]
         transfer: str | Path | None = None,
         transfer_min: float = 0.0,
         plugins: str | Path | Sequence[str | Path] = (),
+        trust: bool = False,
     ) -> None:
+        check_transfer(transfer, transfer_min)
         load_plugins(plugins)
         description = named_description(model)
-        with handed_on(description):
+        with trusting(trust), handed_on(description):
             super().__init__(model_file(model) if description is None else description.text)
-        if transfer is not None:
-            self.transfer(transfer, transfer_min)
+        with trusting(trust):
+            if transfer is not None:
+                self.transfer(transfer, transfer_min)
+        self.trusted = trust
 
 
 class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
@@ -140,6 +233,7 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
         transfer: A checkpoint of the base model whose weights are taken over, see :meth:`transfer`.
         transfer_min: Smallest acceptable share of transferred tensors, 0 to 1.
         plugins: Python file(s) with own blocks.
+        trust: Let a checkpoint run the code that it holds; see :mod:`detgraft.upstream.model.opening`.
 
     Raises:
         DetgraftError: The model cannot be built, or too little was transferred.
@@ -154,11 +248,13 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
         transfer: str | Path | None = None,
         transfer_min: float = 0.0,
         plugins: str | Path | Sequence[str | Path] = (),
+        trust: bool = False,
     ) -> None:
+        check_transfer(transfer, transfer_min)
         load_plugins(plugins)
         description = named_description(model)
         name = model_file(model) if description is None else description.text
-        with handed_on(description):
+        with trusting(trust), handed_on(description):
             if description is not None and _names_rtdetr_head(description):
                 self.__class__ = RTDETR
                 RTDETR.__init__(self, name)
@@ -166,8 +262,10 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
                 super().__init__(name, task=task, verbose=verbose)
                 if _has_rtdetr_head(self.model) and not isinstance(self, ultralytics.RTDETR):
                     self.__class__ = RTDETR
-        if transfer is not None:
-            self.transfer(transfer, transfer_min)
+        with trusting(trust):
+            if transfer is not None:
+                self.transfer(transfer, transfer_min)
+        self.trusted = trust
 
 
 def _names_rtdetr_head(description: Description) -> bool:
@@ -176,43 +274,56 @@ def _names_rtdetr_head(description: Description) -> bool:
     return isinstance(last, list) and len(last) == 4 and last[2] == "RTDETRDecoder"
 
 
-def open_model(model: str | Path | nn.Module | dict[str, Any], nc: int | None = None, ch: int = 3) -> nn.Module:
-    """Return the Ultralytics model object behind anything that names a model.
+def open_model(
+    model: str | Path | nn.Module | dict[str, Any], nc: int | None = None, ch: int = 3, *, trust: bool = False
+) -> nn.Module:
+    """Return the Ultralytics model object behind anything that names a model, to be looked at.
+
+    Nothing is fetched from the network for it: a row's ``imagenet`` or torchvision weights are left out.
 
     Args:
         model: A description (see :func:`build`), a checkpoint, an Ultralytics wrapper such as :class:`YOLO`, or the
             model object itself.
         nc: Number of classes, for descriptions.
         ch: Number of image channels, for descriptions.
+        trust: Let a checkpoint run the code that it holds.
 
     Raises:
-        DetgraftError: The description cannot be built.
-        FileNotFoundError: The checkpoint does not exist.
+        DetgraftError: The description cannot be built, or there is no such checkpoint.
     """
+    check_counts(nc=nc, ch=ch)
     if isinstance(model, ultralytics.engine.model.Model):
         inner: nn.Module = model.model
         return inner
     if isinstance(model, nn.Module):
         return model
     if not isinstance(model, dict) and str(model).lower().endswith((".pt", ENDING)):
-        opened: nn.Module = YOLO(model).model
+        opened: nn.Module = YOLO(model, trust=trust).model
         return opened
-    return build(model, nc=nc, ch=ch)
+    if isinstance(model, dict):
+        return build(without_downloads(copy.deepcopy(described(model))), nc=nc, ch=ch)
+    description = named_description(model, stock=True)
+    if description is None:
+        return build(model, nc=nc, ch=ch)
+    return build(without_downloads(description.copied()), nc=nc, ch=ch)
 
 
-def describe(model: str | Path, nc: int | None = None) -> str:
+def describe(model: str | Path, nc: int | None = None, *, trust: bool = False) -> str:
     """Return the YAML that builds a model, see :func:`detgraft.upstream.describe.expressions.to_yaml`.
 
     Args:
         model: A graft expression, a model YAML (own, stock or of the zoo), or a checkpoint.
         nc: Number of classes to write; the description's own by default.
+        trust: Let a checkpoint run the code that it holds.
 
     Raises:
         DetgraftError: The model cannot be built.
     """
     with quiet():
         description = named_description(model, stock=True)
-        mapping = dict(cast(Any, open_model(model if description is None else description.copied(), nc=nc)).yaml)
+        mapping = dict(
+            cast(Any, open_model(model if description is None else description.copied(), nc=nc, trust=trust)).yaml
+        )
         if description is not None:  # the built model has forgotten the names of weights files
             mapping = {**description.copied(), "nc": mapping["nc"]}
     return to_yaml(mapping)

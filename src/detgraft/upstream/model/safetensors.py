@@ -10,22 +10,26 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
+from ultralytics.cfg import get_cfg
 from ultralytics.nn import tasks
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from detgraft.base.files import write_atomic
-from detgraft.errors import DetgraftError, Location, WeightsError
+from detgraft.errors import ArgumentError, CatalogError, DetgraftError, Location, PlanError, WeightsError
 from detgraft.plan.weights_files import without_files
+from detgraft.upstream.model.arguments import check_counts
 from detgraft.upstream.model.build import build
 from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION
 from detgraft.upstream.release.quiet import quiet
+from detgraft.weights.archive import refuse_unfit
 
 KEY = "detgraft"
 """Metadata key that holds everything but the tensors, as JSON."""
@@ -87,27 +91,75 @@ def read_safetensors(path: str | Path) -> nn.Module:
     """
     where = Location(str(path))
     record = _record(path, where)
+    stored = _stored(record, where)
+    # The weights come from the file: building moves nobody's random numbers, reads no other file and fetches nothing.
+    mapping = without_files(copy.deepcopy(record["description"]))
     try:
-        mapping, names = record["description"], {int(index): str(name) for index, name in record["names"]}
-        args, stride, task, is_fused = record["args"], record["stride"], str(record["task"]), bool(record["fused"])
-        channels = int(mapping.get("channels") or mapping.get("ch") or 3)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WeightsError(f"its description is damaged: {error}", where) from error
-    # The weights come from the file, so building must not move the caller's random numbers.
-    with torch.random.fork_rng(devices=[]), quiet():
-        model: Any = build(mapping, nc=mapping.get("nc"), ch=channels)
-        if is_fused:
-            model = model.eval().fuse(verbose=False)
+        with torch.random.fork_rng(devices=[]), quiet():
+            model: Any = build(mapping, nc=mapping.get("nc"), ch=stored.channels)
+            if stored.fused:
+                model = model.eval().fuse(verbose=False)
+    except (PlanError, ArgumentError, CatalogError) as error:
+        raise type(error)(f"its description cannot be built: {error}", where) from error
+    tensors = _tensors(path, where)
+    refuse_unfit(tensors, model.state_dict(), where)
     try:
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         lines = str(error).splitlines()
         raise WeightsError(f"its weights do not fit its description: {' '.join(lines[1:3])[:300]}", where) from error
-    model.names, model.task, model.pt_path = names, task, str(path)
-    model.stride = torch.tensor(stride)
-    model.args = {**DEFAULT_CFG_DICT, **args, "model": str(path), "task": task}
+    strides = [float(s) for s in model.stride.tolist()]
+    if stored.stride != strides:
+        raise WeightsError(f"says that its strides are {stored.stride}, and its description has {strides}", where)
+    if len(stored.names) != int(mapping.get("nc") or len(stored.names)):
+        raise WeightsError(f"has {len(stored.names)} class names for {mapping.get('nc')} classes", where)
+    model.names, model.task, model.pt_path = stored.names, stored.task, str(path)
+    model.args = {**DEFAULT_CFG_DICT, **stored.args, "model": str(path), "task": stored.task}
     opened: nn.Module = model.eval()
     return opened
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a file says about its model, checked."""
+
+    names: dict[int, str]
+    args: dict[str, Any]
+    stride: list[float]
+    task: str
+    fused: bool
+    channels: int
+
+
+def _stored(record: dict[str, Any], where: Location) -> _Stored:
+    try:
+        mapping = record["description"]
+        names = {int(index): str(name) for index, name in record["names"]}
+        stride = [float(value) for value in record["stride"]]
+        channels = int(mapping.get("channels") or mapping.get("ch") or 3)
+        given = {str(key): value for key, value in dict(record["args"]).items() if key in DEFAULT_CFG_DICT}
+        plain = all(isinstance(value, (bool, int, float, str, type(None))) for value in given.values())
+        task, fused = record["task"], record["fused"]
+        if not plain or not isinstance(task, str) or not isinstance(fused, bool):
+            raise TypeError("an argument, the task or 'fused' is of a wrong kind")
+        if sorted(names) != list(range(len(names))):
+            raise ValueError("the class names are not numbered from 0")
+        check_counts(nc=mapping.get("nc"), ch=channels)
+        with quiet():
+            get_cfg(DEFAULT_CFG_DICT, {key: value for key, value in given.items() if value is not None})
+    except DetgraftError as error:
+        raise WeightsError(f"its description is damaged: {error}", where) from error
+    except Exception as error:  # Ultralytics' own check of arguments raises several kinds
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"its description is damaged: {text:.200}", where) from error
+    return _Stored(names, given, stride, task, fused, channels)
+
+
+def _tensors(path: str | Path, where: Location) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"is not a safetensors file, or a damaged one: {error}", where) from error
 
 
 def _record(path: str | Path, where: Location) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from detgraft.upstream.describe.expressions import RECORD
 from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.model.input_scales import carry_inputs
 from detgraft.upstream.model.marks import source_of
+from detgraft.upstream.model.opening import restricted
 from detgraft.weights.transfer import TransferReport, align_rows, make_report, renumber
 
 Rows = list[tuple[str, list[Any], int]]
@@ -142,7 +143,7 @@ def open_checkpoint(path: str | Path) -> Any:
     """Return the model of a checkpoint, through the release's own loader.
 
     Raises:
-        WeightsError: No such file, or not a checkpoint of Ultralytics.
+        WeightsError: No such file, not a checkpoint of Ultralytics, or one that would run code.
     """
     where = Location(str(path))
     if Path(path).suffix.lower() != ".pt":
@@ -151,7 +152,8 @@ def open_checkpoint(path: str | Path) -> Any:
         raise WeightsError("there is no such checkpoint", where)
     loader = getattr(tasks, "load_checkpoint", None) or tasks.attempt_load_one_weight
     try:
-        return loader(str(path))[0]
+        with restricted():
+            return loader(str(path))[0]
     except DetgraftError:
         raise
     except Exception as error:  # whatever unpickling a truncated or foreign file comes upon

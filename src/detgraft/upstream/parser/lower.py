@@ -20,8 +20,9 @@ from detgraft.blocks.parts.features import FeatureSelect
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
 from detgraft.errors import ArgumentError, CatalogError, PlanError, WeightsError
+from detgraft.plan.leading import hint_for, without_channels
 from detgraft.plan.rows import PYRAMID_STRIDES, Plan, Row
-from detgraft.plan.weights_files import input_of, is_input
+from detgraft.plan.weights_files import IMAGENET, input_of, is_input
 from detgraft.upstream.parser.carriers import RowKey
 from detgraft.upstream.parser.names import is_graft
 from detgraft.upstream.release.capabilities import stock_module
@@ -47,6 +48,7 @@ class Recipe:
         repeats: Number in the build log's column n.
         module: The module, once built.
         given: What the parser passed for it.
+        note: What a reader of the row should know, or an empty text.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Recipe:
     repeats: int = 1
     module: nn.Module | None = None
     given: tuple[Any, ...] = ()
+    note: str = ""
 
 
 @dataclass
@@ -213,10 +216,10 @@ def _once(bound: dict[str, Any]) -> dict[str, Any]:
 
 def _lower_by_input(plan: Plan, row: Row, entry: Graft, lowered: Lowered, channels_of: Channels) -> None:
     """A block whose output channels follow from its inputs: ``same`` and ``concat``."""
-    args = _literals(plan, row.args)
+    inputs = channels_of(row)
+    args, note = without_channels(entry, _literals(plan, row.args), sum(inputs), plan.scaling, row)
     bound = entry.bind(args, {}, row.location) | _activation(plan, entry)
     target = entry.load()
-    inputs = channels_of(row)
     if entry.channels == "same":
         _single_input(row, entry)
         repeats = plan.scaling.repeats(row.repeats)
@@ -228,7 +231,7 @@ def _lower_by_input(plan: Plan, row: Row, entry: Graft, lowered: Lowered, channe
             copies = [_made(row, entry, lambda: target(c1, **entry.preset, **bound)) for _ in range(repeats)]
             return copies[0] if repeats == 1 else nn.Sequential(*copies)
 
-        recipe = Recipe(row.module, build, lambda given: [given[0], *args], repeats)
+        recipe = Recipe(row.module, build, lambda given: [given[0], *args], repeats, note=note)
         lowered.carry(row.written_from, CARRIER, [channels], recipe)
         return
     if not isinstance(row.written_from, tuple) or len(inputs) < 2:
@@ -237,15 +240,18 @@ def _lower_by_input(plan: Plan, row: Row, entry: Graft, lowered: Lowered, channe
     def join(*_given: Any) -> nn.Module:
         return _made(row, entry, lambda: target(list(inputs), **entry.preset, **bound))
 
-    lowered.carry(list(row.written_from), "Concat", [1], Recipe(row.module, join, lambda _given: [list(inputs), *args]))
+    recipe = Recipe(row.module, join, lambda _given: [list(inputs), *args], note=note)
+    lowered.carry(list(row.written_from), "Concat", [1], recipe)
 
 
 def _made(row: Row, entry: Graft, make: Callable[[], nn.Module]) -> nn.Module:
     """Build a graft; a refusal by its constructor becomes an error with the row's location."""
     try:
         return make()
-    except (ArgumentError, CatalogError) as error:
-        raise type(error)(str(error), row.location) from error
+    except ArgumentError as error:
+        raise ArgumentError(f"{error}.{hint_for(entry)}" if hint_for(entry) else str(error), row.location) from error
+    except CatalogError as error:
+        raise CatalogError(str(error), row.location) from error
     except (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError, OverflowError) as error:
         raise ArgumentError(
             f"'{entry.name}' cannot be built with the arguments {list(row.args)}: {error}", row.location
@@ -261,7 +267,7 @@ def _activation(plan: Plan, entry: Graft) -> dict[str, Any]:
 
 def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
     from detgraft.weights.backbone_files import load_backbone_weights  # these import timm
-    from detgraft.weights.hub import IMAGENET, load_default_weights
+    from detgraft.weights.hub import load_default_weights
     from detgraft.weights.input_scale import fit_input
 
     width, weights = pyramid_arguments(plan, row, entry)
@@ -327,6 +333,12 @@ def _refuse_readers(plan: Plan, backbone: Row, layer: int, stride: int) -> None:
                 f"refers to layer {layer}, the stride-{stride} feature, which '{backbone.module}' does not have",
                 reader.location,
             )
+
+
+def names_weights(plan: Plan, row: Row) -> bool:
+    """Say whether a row is a backbone that begins with a file's weights, or timm's."""
+    entry = catalogue.find(row.module) if is_graft(row.module) else None
+    return entry is not None and entry.takes_weights and pyramid_arguments(plan, row, entry)[1] is not None
 
 
 def pyramid_arguments(plan: Plan, row: Row, entry: Graft) -> tuple[float | None, str | None]:

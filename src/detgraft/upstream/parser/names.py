@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from detgraft.catalog.registry import catalogue
-from detgraft.errors import Location, PlanError, nearest
+from detgraft.errors import Location, PlanError
 from detgraft.upstream.release.capabilities import stock_module, stock_names
 
 
@@ -27,10 +27,9 @@ def check_name(name: str, location: Location) -> None:
         PlanError: With file, line and the nearest names.
     """
     if stock_module(name) is None and catalogue.find(name) is None:
-        known = [*catalogue.names(), *stock_names()]
-        raise PlanError(
-            f"there is no module '{name}' in this Ultralytics or in detgraft.{nearest(name, known)}", location
-        )
+        prefixed = [f"nn.{name}"] if stock_module(f"nn.{name}") is not None else []
+        advice = catalogue.advice(name, [*stock_names(), *prefixed])
+        raise PlanError(f"there is no module '{name}' in this Ultralytics or in detgraft.{advice}", location)
 
 
 def names_grafts(mapping: dict[str, Any]) -> bool:

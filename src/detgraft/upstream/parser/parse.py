@@ -170,6 +170,9 @@ class _Build:
                     "detgraft expects; docs/compatibility.md lists the releases that were tried"
                 )
             setattr(layers[index], "type", recipe.name)  # noqa: B010 - nn.Module declares `type` as a method
+            if recipe.note:
+                setattr(layers[index], "note", recipe.note)  # noqa: B010 - shown with the model, also after reopening
+                tasks.LOGGER.info(recipe.note)
             # Profiling reads this count. Old releases write it on the row's class, which is the carrier here.
             setattr(layers[index], "np", sum(p.numel() for p in layers[index].parameters()))  # noqa: B010
         return built

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detgraft.datasets.folder import load_data_yaml
-from detgraft.datasets.labels import label_file, list_images
+from detgraft.datasets.labels import label_file, list_images, row_fault
 from detgraft.datasets.text import read_text
 from detgraft.errors import DataError, DetgraftError
 from detgraft.upstream.model.data import prepare_data
@@ -17,8 +17,6 @@ from detgraft.verify.subject import Subject
 
 NAME = "data"
 SPLITS = ("train", "val", "test")
-EDGE = 1e-3
-"""How far a box may reach over the picture's edge, relative to the picture; editors round."""
 
 
 def check(subject: Subject) -> CheckResult:
@@ -67,7 +65,7 @@ def _scan(subject: Subject, data: dict[str, Any]) -> tuple[list[str], list[str],
         found = Counter[str](pictures=len(pictures))
         for picture in pictures:
             where[_hash(picture)].append((split, picture))
-            _labels(picture, int(data["nc"]), found, problems)
+            _labels(picture, int(data["nc"]), data.get("kpt_shape"), found, problems)
         figures[split] = dict(found)
         total += found
         if pictures and not found["boxes"]:
@@ -96,7 +94,7 @@ def _hash(picture: Path) -> str:
         raise DataError(f"the picture cannot be read: {error.strerror or error} ({picture})") from error
 
 
-def _labels(picture: Path, classes: int, found: Counter[str], problems: list[str]) -> None:
+def _labels(picture: Path, classes: int, kpt_shape: Any, found: Counter[str], problems: list[str]) -> None:
     """Check the rows of one picture's labels."""
     path = label_file(picture.resolve())
     rows = read_text(path)[0].splitlines() if path.is_file() else []
@@ -107,34 +105,13 @@ def _labels(picture: Path, classes: int, found: Counter[str], problems: list[str
     for number, row in enumerate(rows, 1):
         if not row.strip():
             continue
-        try:
-            values = tuple(float(word) for word in row.split())
-        except ValueError:
-            problems.append(f"{path} line {number}: expected numbers, found {row.strip()[:60]!r}")
+        fault = row_fault(row, classes, kpt_shape)
+        if fault is not None:
+            found["bad rows"] += 1
+            problems.append(f"{path} line {number}: {fault.text}")
             continue
+        values = tuple(float(word) for word in row.split())
         if values in seen:
             found["double rows"] += 1
         seen.add(values)
-        problem = _row_problem(values, classes)
-        if problem:
-            found["bad rows"] += 1
-            problems.append(f"{path} line {number}: {problem}")
-        else:
-            found["boxes"] += 1
-
-
-def _row_problem(values: tuple[float, ...], classes: int) -> str:
-    if len(values) < 5:
-        return f"expected at least 5 numbers, found {len(values)}"
-    if values[0] != int(values[0]) or not 0 <= values[0] < classes:
-        return f"class {values[0]:g}, but the data set has classes 0 to {classes - 1}"
-    if len(values) > 5:  # a polygon, key points or a turned box
-        outside = [value for value in values[1:] if not -EDGE <= value <= 2 + EDGE]  # visibility marks reach 2
-        return f"the coordinate {outside[0]:g} lies outside of the picture" if outside else ""
-    x, y, width, height = values[1:]
-    if width <= 0 or height <= 0:
-        return f"the box is empty ({width:g} x {height:g})"
-    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    if min(corners) < -EDGE or max(corners) > 1 + EDGE:
-        return f"the box reaches outside of the picture ({', '.join(f'{c:.3f}' for c in corners)})"
-    return ""
+        found["boxes"] += 1

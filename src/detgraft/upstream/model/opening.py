@@ -1,0 +1,107 @@
+"""Opening a checkpoint without running what is in it.
+
+A checkpoint is a pickle, and a pickle can call any function. What detgraft opens is read with torch's restricted
+loader, which makes tensors, plain data, and the layers of PyTorch, Ultralytics, detgraft and the loaded plug-ins only.
+A file that needs more is refused by name; ``trust=True``, or ``DETGRAFT_TRUST_FILES=1`` for a whole process, lets it
+run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+import torch
+from ultralytics.nn import tasks
+
+from detgraft.errors import DetgraftError, Location, WeightsError
+from detgraft.upstream.release.capabilities import HAS_SAFE_LOAD, ULTRALYTICS_VERSION
+from detgraft.weights.archive import refuse_bomb
+
+SWITCH = "DETGRAFT_TRUST_FILES"
+"""Environment variable that lets every file run its code, as ``trust=True`` does for one call."""
+
+_trusted: ContextVar[bool] = ContextVar("detgraft_trusted", default=False)
+_restricted: ContextVar[bool] = ContextVar("detgraft_restricted", default=False)
+
+
+@contextlib.contextmanager
+def trusting(trust: bool) -> Iterator[None]:
+    """Let the files that are opened inside run their code, where ``trust`` says so."""
+    token = _trusted.set(trust or _trusted.get())
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+@contextlib.contextmanager
+def restricted() -> Iterator[None]:
+    """Open checkpoints inside without running their code, unless the caller trusts them."""
+    trust = _trusted.get() or os.environ.get(SWITCH, "").strip().lower() in ("1", "true", "yes", "on")
+    token = _restricted.set(not trust)
+    try:
+        yield
+    finally:
+        _restricted.reset(token)
+
+
+def is_restricted() -> bool:
+    """Say whether detgraft is opening a file that may not run code."""
+    return _restricted.get()
+
+
+def load_arguments(weight: object) -> dict[str, bool]:
+    """Return what the release's loader is called with, after a look at the file's size.
+
+    Args:
+        weight: The checkpoint.
+
+    Raises:
+        WeightsError: A file that would fill the memory.
+    """
+    if not is_restricted():
+        return {}
+    if isinstance(weight, (str, Path)):
+        refuse_bomb(weight)
+    if HAS_SAFE_LOAD:
+        return {"safe_only": True}
+    tasks.LOGGER.warning(
+        f"{weight}: torch {torch.__version__} with ultralytics {ULTRALYTICS_VERSION} cannot open a checkpoint without "
+        "running the code in it"
+    )
+    return {}
+
+
+def opening_error(weight: object, error: Exception) -> DetgraftError:
+    """Put into one sentence why a checkpoint was not opened.
+
+    Args:
+        weight: The checkpoint.
+        error: What the loader raised.
+    """
+    where = Location(str(weight))
+    needed = _unknown(weight)
+    if needed:
+        names = ", ".join(needed[:3]) + (f" and {len(needed) - 3} more" if len(needed) > 3 else "")
+        return WeightsError(
+            f"opening it would run code: it needs {names}, which is no layer of PyTorch, Ultralytics, detgraft or a "
+            f"loaded plug-in. If you know where the file comes from, give trust=True or set {SWITCH}=1",
+            where,
+        )
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return WeightsError(f"cannot be opened as a checkpoint of Ultralytics: {text:.200}", where)
+
+
+def _unknown(weight: object) -> list[str]:
+    """The functions and classes that a checkpoint refers to and that restricted loading does not make."""
+    needed = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+    if needed is None or not isinstance(weight, (str, Path)) or not Path(weight).is_file():
+        return []
+    try:
+        return sorted(map(str, needed(str(weight))))  # the loader has registered what it knows before it failed
+    except Exception:  # no readable checkpoint: whatever the loader has said about it holds
+        return []
