@@ -18,7 +18,7 @@ import yaml
 
 from detgraft.base.files import write_atomic
 from detgraft.base.located import Kind, parse_located
-from detgraft.datasets.labels import check_labels, list_images, read_classes
+from detgraft.datasets.labels import check_labels, is_labelled, list_images, read_classes
 from detgraft.datasets.text import find_existing, read_text
 from detgraft.errors import DataError, Location, nearest
 
@@ -130,6 +130,52 @@ def load_data_yaml(
             raise DataError(text, Location(str(path), lines[key]))
         data[key] = [folder.as_posix() for folder in folders] if isinstance(data[key], list) else folders[0].as_posix()
     return data
+
+
+def check_measured(path: Path, split: str, *, datasets_dir: Path | None = None, here: bool = True) -> None:
+    """Refuse a data YAML on whose splits nothing can be measured.
+
+    Args:
+        path: The data YAML.
+        split: ``val``, ``test``, or ``auto`` for test where there is one; val is always measured.
+        datasets_dir: As in :func:`load_data_yaml`.
+        here: The pictures should be on this machine; otherwise only what the YAML says is checked.
+
+    Raises:
+        DataError: A split that is asked for is not named, not there, holds no picture, or no labelled one.
+    """
+    data = load_data_yaml(path, needed=(), datasets_dir=datasets_dir)
+    where = Location(str(path))
+    if split == "test" and not data.get("test"):
+        raise DataError("names no test split ('test:'), which 'split: test' asks for; write split: val or auto", where)
+    measured = ["val", "test"] if split != "val" and data.get("test") else ["val"]
+    for name in measured if here and _root(path, data, datasets_dir) is not None else ():
+        places = [Path(place) for place in (data[name] if isinstance(data[name], list) else [data[name]])]
+        missing = next((place for place in places if not place.exists()), None)
+        if missing is not None and data.get("download"):
+            continue
+        if missing is not None:
+            raise DataError(_missing_text(name, missing, Path(data["path"])), where)
+        pictures = [picture for place in places for picture in pictures_in(place)]
+        if not pictures:
+            raise DataError(f"there are no pictures in the {name} split", where)
+        if not any(is_labelled(picture.resolve()) for picture in pictures):
+            advice = "; write split: val" if name == "test" else ""
+            raise DataError(
+                f"none of the {len(pictures)} pictures of the {name} split has a label, so that nothing can be measured"
+                f" on it{advice}",
+                where,
+            )
+
+
+def pictures_in(place: Path) -> list[Path]:
+    """Pictures of a split: those below a folder, those that a text file lists, or the one file."""
+    if place.is_dir():
+        return list_images(place)
+    if place.suffix.lower() == ".txt":
+        lines = [line.strip().replace("\\", "/") for line in read_text(place)[0].splitlines()]
+        return [path if path.is_absolute() else place.parent / path for path in map(Path, filter(None, lines))]
+    return [place]
 
 
 def normalise_data_yaml(

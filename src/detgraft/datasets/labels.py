@@ -76,6 +76,12 @@ def label_file(image: Path) -> Path:
     return Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt")
 
 
+def is_labelled(image: Path) -> bool:
+    """Whether there is any label of a picture."""
+    path = label_file(image)
+    return path.is_file() and bool(read_text(path)[0].strip())
+
+
 def read_classes(path: Path) -> list[str]:
     """Class names from a ``classes.txt``: one per line, in the order of their indices.
 

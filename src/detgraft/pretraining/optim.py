@@ -8,9 +8,9 @@ stated rules: AdamW with betas 0.9 and 0.95, weight decay 0.05 on matrices and k
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
+from timm.optim import param_groups_weight_decay
 from torch import nn
 
 BASE_LR = 1.5e-4
@@ -49,13 +49,6 @@ def build_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.o
     The official sparse GRN holds its factors as 1 x C matrices, which its rule then decays; here they are
     one-dimensional and are not decayed.
     """
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (kept if parameter.ndim <= 1 or name.endswith(".bias") else decayed).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=BETAS)
+    # What decays comes first: a checkpoint holds the optimizer's state by the parameters' numbers.
+    groups = [group for group in reversed(param_groups_weight_decay(model, weight_decay)) if group["params"]]
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS)

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from detgraft.base.checked import (
+    STRICT,
+    Expected,
+    FromOne,
+    FromOneOrNone,
+    FromZero,
+    FromZeroOrNone,
+    NotNegative,
+    Positive,
+    PositiveOrNone,
+    speaking,
+)
 from detgraft.base.processors import available_cpus
-from detgraft.errors import ArgumentError, nearest
+from detgraft.errors import ArgumentError
 from detgraft.pretraining.masking import grid_of, visible_count
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 NORMALIZE = ("none", "imagenet")
 
+Normalize = Annotated[
+    str, Field(pattern=f"^({'|'.join(NORMALIZE)})$"), Expected(f"one of {', '.join(NORMALIZE)}", NORMALIZE)
+]
+Precision = Annotated[
+    str | None,
+    Field(pattern=f"^({'|'.join(PRECISIONS)})$"),
+    Expected(f"one of {', '.join(PRECISIONS)}", tuple(PRECISIONS)),
+]
 
-@dataclass(frozen=True)
+
+@speaking(ArgumentError)
+@dataclass(frozen=True, config=STRICT)
 class Settings:
     """Everything that the result depends on; a resumed run must have the same.
 
@@ -35,38 +60,24 @@ class Settings:
 
     model: str
     data: str
-    epochs: int = 800
-    imgsz: int = 224
-    batch: int = 64
-    accumulate: int = 1
-    lr: float | None = None
-    weight_decay: float = 0.05
-    width: float = 1.0
-    mask_ratio: float = 0.6
-    normalize: str = "none"
-    seed: int = 0
+    epochs: FromOne = 800
+    imgsz: FromOne = 224
+    batch: FromOne = 64
+    accumulate: FromOne = 1
+    lr: PositiveOrNone = None
+    weight_decay: NotNegative = 0.05
+    width: Positive = 1.0
+    mask_ratio: Annotated[float, Expected("a number between 0 and 1")] = 0.6
+    normalize: Normalize = "none"
+    seed: FromZero = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "imgsz", "batch", "accumulate"):
-            _whole(name, getattr(self, name), least=1)
-        _whole("seed", self.seed, least=0)
-        _positive("width", self.width)
-        if self.lr is not None:
-            _positive("lr", self.lr)
-        if not _is_number(self.weight_decay) or not 0 <= self.weight_decay < math.inf:
-            raise ArgumentError(f"weight_decay must be a number of at least 0, found {self.weight_decay!r}")
-        if not _is_number(self.mask_ratio):
-            raise ArgumentError(f"mask_ratio must be a number between 0 and 1, found {self.mask_ratio!r}")
         rows, columns = grid_of(self.imgsz, self.imgsz)
         visible_count(rows * columns, self.mask_ratio)
-        if self.normalize not in NORMALIZE:
-            raise ArgumentError(
-                f"normalize must be one of {', '.join(NORMALIZE)}, found {self.normalize!r}."
-                f"{nearest(str(self.normalize), NORMALIZE)}"
-            )
 
 
-@dataclass(frozen=True)
+@speaking(ArgumentError)
+@dataclass(frozen=True, config=STRICT)
 class Options:
     """How the run is carried out; may differ after a resume.
 
@@ -81,25 +92,14 @@ class Options:
         verbose: Print progress.
     """
 
-    device: str | int | None = None
-    workers: int | None = None
-    precision: str | None = None
-    picture_every: int | None = None
-    save_every: int = 1
-    max_steps: int | None = None
+    device: Any = None
+    workers: FromZeroOrNone = None
+    precision: Precision = None
+    picture_every: FromZeroOrNone = None
+    save_every: FromOne = 1
+    max_steps: FromOneOrNone = None
     tensorboard: bool = False
     verbose: bool = True
-
-    def __post_init__(self) -> None:
-        for name, least in (("workers", 0), ("picture_every", 0), ("max_steps", 1)):
-            if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), least)
-        _whole("save_every", self.save_every, least=1)
-        if self.precision is not None and self.precision not in PRECISIONS:
-            raise ArgumentError(
-                f"precision must be one of {', '.join(PRECISIONS)}, found {self.precision!r}."
-                f"{nearest(str(self.precision), PRECISIONS)}"
-            )
 
     def worker_count(self, processes_here: int) -> int:
         """Return the number of reading processes for each of the training processes on this machine."""
@@ -130,17 +130,3 @@ def merge_on_resume(asked: Settings, stored: dict[str, object], where: Path) -> 
     known = {name: stored[name] for name in defaults if name in stored}
     known["data"] = asked.data  # the same images may lie elsewhere now; their fingerprint is compared later
     return Settings(**known)  # type: ignore[arg-type]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}, found {value!r}")
-
-
-def _positive(name: str, value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ArgumentError(f"{name} must be a positive number, found {value!r}")

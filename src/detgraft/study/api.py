@@ -20,7 +20,7 @@ from detgraft.study.report.report import Report, write_report
 from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
 from detgraft.study.run.inputs import announce, forget_replaced_weights
 from detgraft.study.run.pools import RayPool
-from detgraft.study.run.preflight import preflight
+from detgraft.study.run.preflight import check_space, check_writable, preflight
 from detgraft.study.run.store import Cell, StudyFolder
 from detgraft.study.run.tracking import check_trackers, track
 
@@ -124,10 +124,12 @@ def run(
     spec = open_study(study)
     if resume not in RESUMES:
         raise ArgumentError(f"resume: expected one of {', '.join(RESUMES)}, found {resume!r}.")
-    require("faster_coco_eval")
+    for module in ("faster_coco_eval", "plotly"):  # for the figures, and for the report at the end
+        require(module)
     check_trackers(spec.track)
     folder = StudyFolder(spec)
     folder.check_unchanged(extend)
+    check_writable(folder)
     lock = folder.lock()
     try:
         folder.open(extend)
@@ -135,6 +137,7 @@ def run(
         forget_replaced_weights(folder)
         # Initial weights are fetched here, once; the runs themselves stay offline.
         preflight(folder, replace(slots[0], online=spec.init != "scratch"), say)
+        check_space(folder, len(slots) if spec.executor == "local" else spec.workers or 1)
         announce(folder, say)
         for line in _other_versions(folder):
             say(f"Warning: {line}")

@@ -93,6 +93,22 @@ def class_names(data: str) -> dict[int, str]:
     return dict(enumerate(yaml.safe_load(Path(data).read_text())["names"]))
 
 
+def wrong_arguments(values: Mapping[str, Any]) -> dict[str, str]:
+    return {}
+
+
+def check_splits(data: str, split: str) -> None:
+    assert split == "auto"
+
+
+def own_weights(model: str, plugins: Sequence[str] = ()) -> list[str]:
+    return []
+
+
+def task_of(built: Any) -> str:
+    return "detect"
+
+
 def fetched(weights: str) -> Path:
     return Path(weights)
 
@@ -151,7 +167,14 @@ def train(
 
 
 def validate(
-    weights: str, data: str, split: str, imgsz: int, batch: int, folder: Path, device: str | None = None
+    weights: str,
+    data: str,
+    split: str,
+    imgsz: int,
+    batch: int,
+    folder: Path,
+    device: str | None = None,
+    classes: Any = None,
 ) -> Validated:
     names = yaml.safe_load(Path(data).read_text())["names"]
     random = np.random.default_rng(0)
@@ -167,7 +190,13 @@ def validate(
 
 
 def detect(
-    weights: str, files: Sequence[str], imgsz: int, lowest: float, overlap: float, device: str | None = None
+    weights: str,
+    files: Sequence[str],
+    imgsz: int,
+    lowest: float,
+    overlap: float,
+    device: str | None = None,
+    classes: Any = None,
 ) -> Iterator[FoundInPicture]:
     with zipfile.ZipFile(weights) as archive:
         arm = archive.read("arm").decode()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from detgraft.base.located import Located
+from detgraft.base.values import read_scalar
 from detgraft.errors import nearest
 from detgraft.study.design import terms
+from detgraft.study.design.arguments import REFUSED, reason_against
+from detgraft.study.design.file import read_keys
 from detgraft.study.design.terms import Arm, Metrics
-
-MOST_SEEDS = 1000
 
 
 def read_fields(located: Located, default_name: str) -> dict[str, Any]:
@@ -22,101 +22,47 @@ def read_fields(located: Located, default_name: str) -> dict[str, Any]:
         located: The values and their lines.
         default_name: Name of the study when the file gives none.
     """
-    base_model = _text(located, "base", required=True)
-    name = _text(located, "name", default_name)
+    keys = read_keys(located)
+    base_model = keys.base
+    name = keys.name or default_name
     base = Arm(base_model, base_model, "base")
     names = {base.name}
     variants = _variants(located, base_model, names)
     controls = _controls(located, base_model, names)
-    executor = _choice(located, "executor", terms.EXECUTORS, "local")
-    if "address" in located.values and executor != "ray":
+    if "address" in located.values and keys.executor != "ray":
         raise located.fail("address: belongs to 'executor: ray' only.", "address")
-    init = _choice(located, "init", terms.INITS, "scratch")
-    _check_arms_start_alike(located, init, (base, *variants, *controls))
+    seeds = keys.seeds or (tuple(range(terms.LOOKS[-1])) if "stop" in located.values else ())
+    if not seeds:
+        raise located.fail("the key 'seeds:' is missing; 8 is a sensible number.")
+    _check_arms_start_alike(located, keys.init, (base, *variants, *controls))
     return {
         "name": name,
-        "data": _text(located, "data", required=True),
+        "data": keys.data,
         "base": base,
         "variants": variants,
         "controls": controls,
-        "seeds": _seeds(located),
-        "looks": _looks(located),
-        "train": _train(located),
-        "init": init,
-        "weights": _weights(located, init, base_model),
-        "transfer_min": _number(located, "transfer_min", 0.0, low=0.0, high=1.0),
-        "metrics": _metrics(located),
-        "plugins": tuple(_texts(located, "plugins")),
-        "executor": executor,
-        "address": _text(located, "address", None),
-        "workers": _workers(located),
-        "stall": _stall(located),
-        "track": _track(located),
-        "out": Path(_text(located, "out", f"runs/study/{name}")),
+        "seeds": seeds,
+        "looks": _looks(located, len(seeds)),
+        "train": _train(located, keys.train),
+        "init": keys.init,
+        "weights": _weights(located, keys.weights or None, keys.init, base_model),
+        "transfer_min": keys.transfer_min,
+        "metrics": Metrics(**keys.metrics.model_dump()),
+        "plugins": tuple(keys.plugins),
+        "executor": keys.executor,
+        "address": keys.address or None,
+        "workers": keys.workers,
+        "stall": keys.stall,
+        "track": tuple(item for item in keys.track if item != "none"),
+        "out": Path(keys.out or f"runs/study/{name}"),
     }
 
 
-def _text(located: Located, key: str, default: str | None = None, required: bool = False) -> Any:
-    value = located.values.get(key, default)
-    if value is None and required:
-        raise located.fail(f"the key '{key}:' is missing.")
-    if key in located.values and (not isinstance(value, str) or not value.strip()):
-        raise located.fail(f"{key}: expected a text, found {value!r}.", key)
-    return value.strip() if isinstance(value, str) else value
-
-
-def _texts(located: Located, key: str) -> list[str]:
-    value = located.values.get(key)
-    if value is None:
-        return []
-    items = value if isinstance(value, list) else [value]
-    for index, item in enumerate(items):
-        if not isinstance(item, str) or not item.strip():
-            raise located.fail(f"{key}: expected a text, found {item!r}.", key, index)
-    return [item.strip() for item in items]
-
-
-def _choice(located: Located, key: str, known: tuple[str, ...], default: str) -> str:
-    value = located.values.get(key, default)
-    if value not in known:
-        hint = nearest(str(value), known)
-        raise located.fail(f"{key}: expected one of {', '.join(known)}, found {value!r}.{hint}", key)
-    return str(value)
-
-
-def _number(located: Located, key: str, default: float, low: float, high: float, group: str | None = None) -> float:
-    """A number from ``low`` to ``high``, both allowed."""
-    path = (group, key) if group else (key,)
-    values = located.values.get(group) if group else located.values
-    value = (values or {}).get(key, default)
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or not low <= value <= high:
-        raise located.fail(f"{key}: expected a number from {low:g} to {high:g}, found {value!r}.", *path)
-    return float(value)
-
-
-def _seeds(located: Located) -> tuple[int, ...]:
-    value = located.values.get("seeds")
-    expected = f"seeds: expected how many (1 to {MOST_SEEDS}) or a list of different whole numbers from 0 up"
-    if value is None and "stop" in located.values:
-        return tuple(range(terms.LOOKS[-1]))
-    if value is None:
-        raise located.fail("the key 'seeds:' is missing; 8 is a sensible number.")
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:
-        return tuple(range(value))
-    if isinstance(value, list) and value and len(value) <= MOST_SEEDS:
-        good = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**31 for seed in value)
-        if good and len(set(value)) == len(value):
-            return tuple(value)
-    raise located.fail(f"{expected}, found {value!r}.", "seeds")
-
-
-def _looks(located: Located) -> tuple[int, ...]:
+def _looks(located: Located, count: int) -> tuple[int, ...]:
     """Numbers of seeds after which a sequential study looks; none where it runs all its seeds."""
     value = located.values.get("stop")
     if value is None or value == "never":
         return ()
-    count = len(_seeds(located))
     if value == terms.SEQUENTIAL and count > terms.LOOKS[0]:
         return (*(n for n in terms.LOOKS if n < count), count)
     if value == terms.SEQUENTIAL:
@@ -134,17 +80,15 @@ def _looks(located: Located) -> tuple[int, ...]:
     return tuple(looks)
 
 
-def _train(located: Located) -> dict[str, Any]:
-    values = located.values.get("train")
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise located.fail(f"train: expected 'key: value' lines, found {values!r}.", "train")
+def _train(located: Located, values: Mapping[Any, Any]) -> dict[str, Any]:
+    values = {key: _number_in(value) for key, value in values.items()}
     for key, value in values.items():
-        if key in terms.OWNED_TRAIN_KEYS:
-            raise located.fail(f"'{key}' cannot be set here: {terms.OWNED_TRAIN_KEYS[key]}.", "train", key)
-        if not isinstance(key, str) or isinstance(value, (dict, set, bytes)):
+        if key in REFUSED:
+            raise located.fail(f"'{key}' cannot be set here: {REFUSED[key]}.", "train", key)
+        if not isinstance(key, str) or not isinstance(value, (bool, int, float, str, list, tuple)):
             raise located.fail(f"train: {key!r}: expected a number, a text or a list, found {value!r}.", "train", key)
+    if "classes" in values:
+        values["classes"] = _classes(located, values["classes"])
     for key, default in (("epochs", 100), ("batch", 16), ("imgsz", 640)):
         value = values.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -153,76 +97,42 @@ def _train(located: Located) -> dict[str, Any]:
     return {"epochs": 100, "batch": 16, "imgsz": 640, **values}
 
 
+def _number_in(value: Any) -> Any:
+    """A number where YAML sees a text: to YAML, 1e-3 is one because it has no point."""
+    number = read_scalar(value, {}) if isinstance(value, str) else value
+    return number if isinstance(number, (int, float)) else value
+
+
+def _classes(located: Located, value: Any) -> list[int]:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    good = all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in items)
+    if not items or not good or len(set(items)) != len(items):
+        raise located.fail(f"classes: expected different class numbers from 0 up, found {value!r}.", "train", "classes")
+    return sorted(items)
+
+
 def check_train_keys(located: Located, known: Iterable[str]) -> None:
-    """Refuse training arguments that the installed Ultralytics does not know.
+    """Refuse training arguments that the installed Ultralytics does not know, or that nobody has looked at.
 
     Args:
         located: The values and their lines.
         known: Names of Ultralytics' arguments.
     """
-    values = located.values.get("train") or {}
-    for key in values:
-        if key not in set(known):
-            hint = nearest(str(key), known)
+    known = list(known)
+    for key in located.values.get("train") or {}:
+        if key not in known:
+            hint = nearest(str(key), [name for name in known if name not in REFUSED])
             raise located.fail(f"Ultralytics has no training argument {key!r}.{hint}", "train", key)
-
-
-def _metrics(located: Located) -> Metrics:
-    values = located.values.get("metrics")
-    if values is None:
-        return Metrics()
-    if not isinstance(values, dict):
-        raise located.fail(f"metrics: expected 'key: value' lines, found {values!r}.", "metrics")
-    located.check_keys(values, terms.METRIC_KEYS, "key of metrics", "metrics")
-    chosen: dict[str, Any] = {}
-    for key, known in (("primary", terms.PRIMARY), ("split", terms.SPLITS)):
-        value = values.get(key, getattr(Metrics, key))
-        if value not in known:
-            raise located.fail(f"{key}: expected one of {', '.join(known)}, found {value!r}.", "metrics", key)
-        chosen[key] = value
-    draws = values.get("bootstrap", Metrics.bootstrap)
-    if not isinstance(draws, int) or isinstance(draws, bool) or not 0 <= draws <= 100_000:
-        raise located.fail(f"bootstrap: expected a whole number to 100000, found {draws!r}.", "metrics", "bootstrap")
-    return Metrics(
-        **chosen,
-        margin=_number(located, "margin", Metrics.margin, 1e-6, 1.0, "metrics"),
-        alpha=_number(located, "alpha", Metrics.alpha, 1e-6, 0.5, "metrics"),
-        bootstrap=draws,
-    )
-
-
-def _workers(located: Located) -> int | None:
-    value = located.values.get("workers", "auto")
-    if value == "auto":
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10_000:
-        raise located.fail(f"workers: expected 'auto' or how many runs at once, found {value!r}.", "workers")
-    return value
-
-
-def _stall(located: Located) -> float | None:
-    if located.values.get("stall") == "none":
-        return None
-    return _number(located, "stall", terms.STALL, 2.0, 1e6)
-
-
-def _track(located: Located) -> tuple[str, ...]:
-    chosen = [item for item in _texts(located, "track") if item != "none"]
-    for item in chosen:
-        if item not in terms.TRACKERS:
-            known = ", ".join(terms.TRACKERS)
-            raise located.fail(
-                f"track: expected {known} or none, found {item!r}.{nearest(item, terms.TRACKERS)}", "track"
-            )
-    return tuple(chosen)
+        reason = reason_against(str(key))
+        if reason:
+            raise located.fail(f"'{key}' cannot be set here: {reason}.", "train", key)
 
 
 NO_CHECKPOINT = "none"
 """``weights: none``: only what grafts ask for themselves is loaded, all else starts from random weights."""
 
 
-def _weights(located: Located, init: str, base_model: str) -> str | None:
-    weights = _text(located, "weights", None)
+def _weights(located: Located, weights: str | None, init: str, base_model: str) -> str | None:
     if init == "scratch":
         if weights is not None:
             raise located.fail("weights: belongs to 'init: transfer' or 'init: pretrained', not to scratch.", "weights")
@@ -234,7 +144,7 @@ def _weights(located: Located, init: str, base_model: str) -> str | None:
             "weights: none belongs to 'init: pretrained'; 'init: transfer' needs a checkpoint.", "weights"
         )
     if weights is not None:
-        return str(weights)
+        return weights
     stem = Path(base_model).name
     for suffix in terms.MODEL_SUFFIXES:
         stem = stem.removesuffix(suffix)
@@ -242,9 +152,7 @@ def _weights(located: Located, init: str, base_model: str) -> str | None:
 
 
 def _variants(located: Located, base: str, names: set[str]) -> tuple[Arm, ...]:
-    values = located.values.get("variants")
-    if not isinstance(values, list) or not values:
-        raise located.fail("variants: expected a list with at least one graft or model.", "variants")
+    values = located.values["variants"]
     arms = []
     for index, value in enumerate(values):
         where = ("variants", index)

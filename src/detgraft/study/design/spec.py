@@ -16,7 +16,8 @@ from detgraft.errors import Location
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.factors import Factors, expand
 from detgraft.study.design.fields import read_fields
-from detgraft.study.design.terms import KEYS, METRIC_KEYS, STALL, Arm, Metrics
+from detgraft.study.design.file import MetricsKeys, StudyKeys
+from detgraft.study.design.terms import STALL, Arm, Metrics
 
 KIND = Kind("study file", most_values=20_000, most_depth=20, unique=True)
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None}
@@ -142,9 +143,9 @@ def spec_from_arguments(arguments: Mapping[str, str]) -> StudySpec:
             values[key] = _split(text)
         elif key == "seeds" and "," in text:
             values[key] = [_scalar(part) for part in _split(text)]
-        elif key in METRIC_KEYS:
+        elif key in MetricsKeys.model_fields:
             values.setdefault("metrics", {})[key] = _scalar(text)
-        elif key in KEYS and key not in ("train", "metrics"):
+        elif key in StudyKeys.model_fields and key not in ("train", "metrics"):
             values[key] = _scalar(text)
         else:
             values.setdefault("train", {})[key] = _scalar(text)
@@ -170,7 +171,7 @@ def build_spec(located: Located, folder: Path, default_name: str) -> StudySpec:
         folder: Folder that relative paths are taken from.
         default_name: Name of the study when the file gives none.
     """
-    located.check_keys(located.values, KEYS, "key")
+    located.check_keys(located.values, StudyKeys.model_fields, "key")
     located, factors = expand(located)
     fields = read_fields(located, default_name)
     spec = StudySpec(located=located, folder=folder, factors=factors, **fields)

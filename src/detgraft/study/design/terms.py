@@ -7,6 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from detgraft.errors import PlanError
+from detgraft.plan.expression import is_expression, parse_expression
+
 ALPHA = 0.05
 """Family-wise error rate of the verdicts "helps" and "hurts"."""
 STALL = 10.0
@@ -14,53 +17,15 @@ STALL = 10.0
 MARGIN = 0.01
 """Differences of AP (0 to 1) up to this size are called "no difference": 1 AP point."""
 
-KEYS = (
-    "name",
-    "data",
-    "base",
-    "variants",
-    "factors",
-    "seeds",
-    "stop",
-    "train",
-    "init",
-    "weights",
-    "transfer_min",
-    "controls",
-    "metrics",
-    "plugins",
-    "executor",
-    "address",
-    "workers",
-    "stall",
-    "track",
-    "out",
-)
 SEQUENTIAL = "sequential"
 LOOKS = (3, 4, 6, 8, 10, 12)
 """Numbers of seeds after which a sequential study looks, unless its file says otherwise."""
-METRIC_KEYS = ("primary", "split", "margin", "alpha", "bootstrap")
 PRIMARY = ("AP", "AP50", "AP75")
 INITS = ("scratch", "transfer", "pretrained")
 EXECUTORS = ("local", "ray")
 TRACKERS = ("mlflow", "tensorboard")
 SPLITS = ("auto", "val", "test")
 MODEL_SUFFIXES = (".yaml", ".yml", ".pt", ".safetensors")
-
-_OWNED = "the study sets it for every run"
-OWNED_TRAIN_KEYS = {
-    "model": "write it under base: or variants:",
-    "data": "write it as the study's own data:",
-    "seed": "write it as the study's own seeds:",
-    "pretrained": "write it as the study's init:",
-    "transfer": "write it as the study's init:",
-    "plugins": "write it as the study's own plugins:",
-    "time": "a limit in hours gives arms different numbers of epochs; set epochs",
-    **dict.fromkeys(
-        ("mode", "task", "project", "name", "exist_ok", "resume", "save", "save_dir", "val", "device", "split"), _OWNED
-    ),
-}
-"""Training arguments that would break the comparison, and what to do instead."""
 
 # Lower case only: some file systems take Carafe and carafe for the same folder.
 _PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9._-]{0,59}")
@@ -135,8 +100,14 @@ def next_scale(base: str) -> str | None:
 
 
 def asks_for_weights(model: str) -> bool:
-    """Whether a graft expression names weights of its own."""
-    return "weights=" in model.replace(" ", "")
+    """Whether a graft expression names weights of its own; what a YAML names is seen when it is read."""
+    if not is_expression(model):
+        return False
+    try:
+        grafts = parse_expression(model).grafts
+    except PlanError:  # told with its place when the arm is built
+        return False
+    return any(graft.keywords.get("weights") not in (None, "") for graft in grafts)
 
 
 def slug_of(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from detgraft.errors import Location
 from detgraft.measure.price import Cost
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.spec import StudySpec
-from detgraft.study.design.terms import asks_for_weights
 from detgraft.study.judge.evidence import Evidence, Run, State
 from detgraft.study.judge.factorial import effects
 from detgraft.study.judge.joint import bootstrap_interval, joint_interval, only_for_these_pictures
@@ -56,6 +55,7 @@ class ArmSummary:
         resumed: Seeds whose run was broken off and resumed.
         hours: Training time of all its runs.
         best_epoch: Mean of the best epochs.
+        own_weights: A row of it loads weights of its own.
     """
 
     name: str
@@ -71,11 +71,12 @@ class ArmSummary:
     resumed: tuple[int, ...]
     hours: float
     best_epoch: float
+    own_weights: bool = False
 
     @property
     def taken_over(self) -> str:
         """What the arm started with, for a table."""
-        own = "its weights=" if asks_for_weights(self.model) else ""
+        own = "its weights=" if self.own_weights else ""
         if self.transferred is None:
             return own or "nothing"
         return f"{100 * self.transferred:.0f} %" + (f", {own}" if own else "")
@@ -207,7 +208,10 @@ def analyse(study: Evidence) -> Analysis:
         spared = len(unneeded) if course.ended else 0
     control = spec.controls[0].name if spec.controls and values[spec.controls[0].name] else None
     summaries = [
-        _summary(arm.name, arm.role, arm.model, by_arm[arm.name], values[arm.name], split)
+        replace(
+            _summary(arm.name, arm.role, arm.model, by_arm[arm.name], values[arm.name], split),
+            own_weights=study.own_weights(arm),
+        )
         for arm in spec.arms
         if values[arm.name]
     ]

@@ -76,6 +76,9 @@ class Evidence(Protocol):
     def path(self) -> Path:
         """Where it lies, for messages."""
 
+    def own_weights(self, arm: Arm) -> bool:
+        """Whether a row of an arm loads weights of its own."""
+
     def runs(self) -> Sequence[Run]:
         """Every planned run."""
 

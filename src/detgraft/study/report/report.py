@@ -6,14 +6,16 @@ Every figure of the report comes from one :class:`Analysis`; the templates only 
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
+from markdown_it import MarkdownIt
 
 from detgraft.base.files import csv_text, write_atomic, write_json
 from detgraft.errors import Location
@@ -72,7 +74,7 @@ def write_report(folder: StudyFolder, out: Path, claims: Path | None = None) -> 
         page.render(
             **values,
             pictures=_pictures(found, folder),
-            charts=json.dumps(charts(found)).replace("</", "<\\/"),
+            charts=json.dumps(charts(found)).replace("<", "\\u003c"),  # no name can end the script or begin a comment
             plotly=packed_plotly(),
         ),
     )
@@ -99,6 +101,8 @@ def _environment(escape: bool) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        # HTML escapes what is put into it; Markdown has no such rule, so that names could write headings and links.
+        finalize=None if escape else markdown_text,
     )
     environment.filters |= {
         "points": points,
@@ -126,32 +130,30 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def markdown_text(value: Any) -> Any:
+    """A text that says in Markdown what it says plainly; numbers, and what is marked as safe, stay as they are."""
+    if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
+        return value
+    value = " ".join(value.splitlines()).replace("&", "&amp;").replace("<", "&lt;")
+    # An underscore inside a word marks nothing, in front or behind it does; a line may begin with a mark of its own.
+    return re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w)|^[#>]|^[-+](?=\s))", r"\\\1", value)
+
+
 def markdown_cell(text: str) -> str:
     """A text that cannot break out of a Markdown table's cell."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return markupsafe.Markup(markdown_text(text))
 
 
 def claims_html(text: str) -> str:
-    """Markdown tables, headings and paragraphs as HTML; anything else stays plain text."""
-    import markupsafe
-
-    parts: list[str] = []
-    for block in text.split("\n\n"):
-        lines = [line for line in block.splitlines() if line.strip()]
-        if len(lines) > 1 and all(line.lstrip().startswith("|") for line in lines):
-            rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
-            kept = [row for k, row in enumerate(rows) if k != 1]
-            body = ""
-            for k, row in enumerate(kept):
-                tag = "th" if k == 0 else "td"
-                body += "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-            parts.append(f'<div class="scroll"><table>{body}</table></div>')
-        elif lines and lines[0].startswith("#"):
-            parts.append(f"<h3>{html.escape(lines[0].lstrip('# '))}</h3>")
-            parts += [f"<p>{html.escape(' '.join(lines[1:]))}</p>"] if lines[1:] else []
-        elif lines:
-            parts.append(f"<p>{html.escape(' '.join(lines))}</p>")
-    return markupsafe.Markup("".join(parts))
+    """Markdown (CommonMark with tables) as HTML: written HTML stays text, and no picture is fetched."""
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = reader.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{max(3, int(token.tag[1]))}"  # the page's own headings stand above
+    page = str(reader.renderer.render(tokens, reader.options, {}))
+    page = page.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+    return markupsafe.Markup(re.sub(r"(?<=>)\n(?=<)", "", page).strip())
 
 
 def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]:
@@ -165,6 +167,7 @@ def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]
         "css": CLASSES,
         "colours": {arm.name: colour_of(found, arm) for arm in found.arms},
         "headline": headline(found),
+        "judged_by": judged_by(found),
         "finished": finished,
         "planned": sum(found.cells.values()) - found.spared,
         "resumed": [(arm.name, seed) for arm in found.arms for seed in arm.resumed],
@@ -210,6 +213,15 @@ def loaded(found: Analysis) -> str:
         f"Measured while the machine was doing other work, so these latencies are too long: {', '.join(names)}."
         " Do not compare them with the others."
     )
+
+
+def judged_by(found: Analysis) -> str:
+    """What decided, where the models give more than boxes: a bracket for the title, or an empty text."""
+    figures = {key for run in found.results for metrics in run.metrics.values() for key in metrics.ultralytics}
+    for mark, more in (("(M)", "masks"), ("(P)", "key points")):
+        if any(key.endswith(mark) for key in figures):
+            return f" (judged by boxes; {more} were not measured)"
+    return ""
 
 
 def _provenance(found: Analysis) -> dict[str, Any]:

@@ -42,14 +42,15 @@ def evaluate(config: CellConfig, folder: Path) -> dict[str, SplitMetrics]:
     from detgraft.upstream.service import validation
 
     best, imgsz, batch = str(folder / "best.pt"), int(config.train["imgsz"]), int(config.train["batch"])
+    classes = config.train.get("classes")  # what was trained is what is measured
     found: dict[str, SplitMetrics] = {}
     splits = ["val"]
     for split in splits:
-        seen = validation.validate(best, config.data, split, imgsz, batch, folder / f"eval_{split}")
+        seen = validation.validate(best, config.data, split, imgsz, batch, folder / f"eval_{split}", classes=classes)
         if split == "val" and config.split != "val" and seen.has_test:
             splits.append("test")
         files = [picture.file for picture in seen.pictures]
-        detections, sizes_I2 = gather(validation.detect(best, files, imgsz, LOWEST, OVERLAP))
+        detections, sizes_I2 = gather(validation.detect(best, files, imgsz, LOWEST, OVERLAP, classes=classes))
         truth = truth_of(seen.pictures, sizes_I2, seen.names)
         found[split] = measure(config, folder, split, truth, detections, dict(seen.figures))
     return found

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from detgraft.base.files import read_json, write_json
+from detgraft.base.files import read_json, write_atomic, write_json
 from detgraft.base.provenance import hardware, versions
 from detgraft.errors import DetgraftError, Location
 from detgraft.study.design.config import CellConfig, config_of
@@ -23,11 +24,22 @@ from detgraft.study.design.fields import check_train_keys
 from detgraft.study.design.seal import is_sealed, seal
 from detgraft.study.design.spec import StudySpec, digest_of
 from detgraft.study.design.terms import Arm
+from detgraft.study.judge.evidence import State
 from detgraft.study.run.cell import WATCH, end_with_parent, without_trackers
 from detgraft.study.run.launch import PREFLIGHT, Slot, start, stop
 from detgraft.study.run.store import StudyFolder
 
 Say = Callable[[str], None]
+
+FORMAT = 2
+"""Of an arm's file; a new number checks every arm again."""
+PROBE = 1_000_000
+"""Bytes that are written to see whether anything can be."""
+BOXES_ONLY = {
+    "segment": "This study judges it by its boxes; masks are not measured.",
+    "pose": "This study judges it by its boxes; key points are not measured.",
+}
+"""Tasks whose models give boxes and more, and what is said of them."""
 
 
 def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] = PREFLIGHT) -> None:
@@ -42,15 +54,23 @@ def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] 
     Raises:
         StudyError: An arm does not build, or data or training arguments are wrong; lists all of them.
     """
-    from detgraft.upstream.service.arms import training_arguments
+    from detgraft.upstream.service.arms import training_arguments, wrong_arguments
 
     spec = folder.spec
     check_train_keys(spec.located, training_arguments())
+    for key, text in wrong_arguments(spec.train).items():
+        raise spec.located.fail(f"train: {text}", "train", key)
     work = folder.path / "arms"
     work.mkdir(parents=True, exist_ok=True)
     todo = [arm for arm in spec.arms if not _is_current(folder, arm)]
-    if not todo:
-        return
+    if todo:
+        _check(folder, todo, slot, say, command)
+    _compare_tasks(folder, say)
+
+
+def _check(folder: StudyFolder, todo: Sequence[Arm], slot: Slot, say: Say, command: Sequence[str]) -> None:
+    """Build and price these arms in a child process."""
+    spec, work = folder.spec, folder.path / "arms"
     for arm in todo:
         folder.arm_file(arm).unlink(missing_ok=True)
     say(f"Checking {len(todo)} arm(s) before any training: {', '.join(arm.name for arm in todo)}")
@@ -75,13 +95,77 @@ def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] 
         )
 
 
+def _compare_tasks(folder: StudyFolder, say: Say) -> None:
+    """Refuse arms that are made for different tasks, and say what is not measured of what they give."""
+    spec = folder.spec
+    tasks = {arm: str((read_json(folder.arm_file(arm)) or {}).get("task", "detect")) for arm in spec.arms}
+    for arm, task in tasks.items():
+        if task != tasks[spec.base]:
+            raise StudyError(
+                f"{arm.name!r} is made for the task {task}, the base {spec.base.name!r} for {tasks[spec.base]}; they"
+                " learn from other labels, so that neither can be said to help.",
+                spec.where(arm),
+            )
+    if tasks[spec.base] in BOXES_ONLY:
+        say(f"Note: {spec.base.name!r} is made for the task {tasks[spec.base]}. {BOXES_ONLY[tasks[spec.base]]}")
+
+
+def check_writable(folder: StudyFolder) -> None:
+    """Refuse an output folder that cannot be made or written to.
+
+    Raises:
+        StudyError: Says why.
+    """
+    probe = folder.path / ".detgraft-probe"
+    try:
+        write_atomic(probe, b"\0" * PROBE)
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"out: nothing can be written into {str(folder.path)!r}: {error.strerror or error}.",
+            folder.spec.located.at("out"),
+        ) from error
+
+
+def check_space(folder: StudyFolder, at_once: int) -> None:
+    """Refuse to train when the disk cannot hold the checkpoints; called after the preflight.
+
+    Args:
+        folder: The study's folder.
+        at_once: How many runs are trained at once.
+
+    Raises:
+        StudyError: Says how much is free and about how much is needed.
+    """
+    largest = max(_params(folder, arm) for arm in folder.spec.arms)
+    left = sum(cell.state() is not State.DONE for cell in folder.cells())
+    if not left:
+        return
+    # While training: the newest two states, one in the making, and Ultralytics' own, each with last.pt and best.pt of
+    # at most 6 bytes a parameter (16-bit weights, two averages of the optimiser). When done: 16-bit weights.
+    need = min(at_once, left) * 8 * 6 * largest + left * (2 * largest + 1_000_000)
+    free = shutil.disk_usage(folder.path).free
+    if free < need:
+        raise StudyError(
+            f"out: {free / 1e9:.2f} GB are free in {str(folder.path)!r}, and the checkpoints of {left} run(s),"
+            f" {min(at_once, left)} at once, need about {need / 1e9:.2f} GB.",
+            folder.spec.located.at("out"),
+        )
+
+
+def _params(folder: StudyFolder, arm: Arm) -> int:
+    raw = read_json(folder.arm_file(arm))
+    cost = raw.get("cost") if isinstance(raw, dict) else None
+    return int(cost["params"]) if isinstance(cost, dict) else 0
+
+
 def _config(spec: StudySpec, arm: Arm) -> CellConfig:
     return config_of(spec, arm, 0)
 
 
 def _key(spec: StudySpec, arm: Arm) -> str:
     """What an arm's price depends on, beside the machine."""
-    return digest_of([_config(spec, arm).digest(), versions()])
+    return digest_of([FORMAT, _config(spec, arm).digest(), versions()])
 
 
 def _is_current(folder: StudyFolder, arm: Arm) -> bool:
@@ -125,26 +209,49 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
         project: Folder for a data YAML that is derived from a folder.
 
     Returns:
-        Plain JSON: ``data``, ``sources`` of its splits, ``classes``, ``cost``, ``weights`` (name, path and digest),
-        ``hardware``, ``versions``.
+        Plain JSON: ``data``, ``sources`` of its splits, ``classes``, ``task``, ``own_weights``, ``cost``, ``weights``
+        (name, path and digest), ``hardware``, ``versions``.
     """
     import torch
 
     from detgraft.measure.price import measure
-    from detgraft.upstream.service.arms import built_arm, class_names, data_sources, prepared_data
+    from detgraft.upstream.service.arms import (
+        built_arm,
+        check_splits,
+        class_names,
+        data_sources,
+        own_weights,
+        prepared_data,
+        task_of,
+    )
 
     data = prepared_data(config.data, project)
     names = class_names(data)
+    check_splits(data, config.split)
+    strange = [number for number in config.train.get("classes", ()) if number not in names]
+    if strange:
+        raise StudyError(f"train: classes: the data has the classes 0 to {len(names) - 1}, found {strange[0]}")
+    own = own_weights(config.model, config.plugins)
+    if own and config.init != "pretrained":
+        raise StudyError(
+            f"it loads weights of its own ({'; '.join(own)}), but 'init: {config.init}' holds for every arm; take them"
+            " out or write 'init: pretrained'."
+        )
     torch.manual_seed(0)
     config, found = _fetch_weights(config)
     imgsz = int(config.train["imgsz"])
     built = built_arm(config.model, names, imgsz, config.weights, config.transfer_min, config.plugins)
+    task = task_of(built)
+    if task != "detect" and task not in BOXES_ONLY:
+        raise StudyError(f"it is made for the task {task}, and a study measures upright boxes only.")
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     return {
         "data": data,
         "sources": data_sources(data),
         "weights": found,
         "classes": len(names),
+        "task": task,
+        "own_weights": own,
         "cost": dataclasses.asdict(measure(built, imgsz, device)),
         "hardware": hardware(),
         "versions": versions(),

@@ -31,7 +31,7 @@ from detgraft.study.design.config import CellConfig, config_of, weights_of
 from detgraft.study.design.errors import DamagedError, StudyBusyError, StudyChangedError, StudyError
 from detgraft.study.design.seal import changed_since, is_sealed, read_object, read_sealed, seal
 from detgraft.study.design.spec import StudySpec, changes, digest_of, only_adds
-from detgraft.study.design.terms import Arm, marked_slug_of
+from detgraft.study.design.terms import Arm, asks_for_weights, marked_slug_of
 from detgraft.study.judge.evidence import Run, State
 from detgraft.study.judge.result import Result
 from detgraft.study.judge.verification import INPUTS, look_of, reason_of, verify, verify_config
@@ -209,6 +209,12 @@ class StudyFolder:
             if isinstance(arm, str) and isinstance(seed, int) and folder.name == f"seed_{seed}":
                 found.setdefault((arm, seed), []).append(folder)
         return found
+
+    def own_weights(self, arm: Arm) -> bool:
+        """Whether a row of an arm loads weights of its own, as the preflight saw it or as the expression says."""
+        raw = read_json(self.arm_file(arm))
+        seen = raw.get("own_weights") if isinstance(raw, dict) else None
+        return asks_for_weights(arm.model) if seen is None else bool(seen)
 
     def runs(self) -> list[Run]:
         """All cells with what is known of them, for the analysis."""

@@ -6,20 +6,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ultralytics.nn import tasks
 from ultralytics.utils import SETTINGS
 
 from detgraft.catalog.plugins import load_plugins
-from detgraft.datasets.folder import load_data_yaml
+from detgraft.catalog.registry import catalogue
+from detgraft.datasets.folder import check_measured, load_data_yaml
+from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.model.build import build
 from detgraft.upstream.model.data import DATASETS_FOLDER, prepare_data
 from detgraft.upstream.model.models import YOLO, argument_names
 from detgraft.upstream.model.sizes import check_size, largest_stride
 from detgraft.upstream.model.transfer import open_checkpoint, report_of, report_on
+from detgraft.upstream.parser.lower import pyramid_arguments
+from detgraft.upstream.service.descriptions import description_of
 
 
 def training_arguments() -> list[str]:
     """Return the names of Ultralytics' training arguments."""
     return argument_names()[1]
+
+
+def wrong_arguments(values: Mapping[str, Any]) -> dict[str, str]:
+    """Say which training arguments Ultralytics would stop at, with its sentence for each.
+
+    Args:
+        values: Arguments by name.
+    """
+    from ultralytics.cfg import check_cfg
+
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        try:
+            check_cfg({key: value}, hard=True)
+        except (TypeError, ValueError) as error:
+            found[key] = str(error).splitlines()[0]
+    return found
 
 
 def prepared_data(data: str, folder: str) -> str:
@@ -59,6 +81,55 @@ def class_names(data: str) -> dict[int, str]:
     """Return the class names of a data YAML, given by path or by a name that Ultralytics knows."""
     path = Path(data) if Path(data).is_file() else DATASETS_FOLDER / data
     return dict(load_data_yaml(path, needed=())["names"])
+
+
+def check_splits(data: str, split: str) -> None:
+    """Refuse data on whose splits nothing can be measured; see :func:`detgraft.datasets.folder.check_measured`.
+
+    Args:
+        data: Path of the data YAML, or a name that Ultralytics knows and may still have to fetch.
+        split: ``auto``, ``val`` or ``test``.
+
+    Raises:
+        DataError: Says what is missing.
+    """
+    here = Path(data).is_file()
+    path = Path(data) if here else DATASETS_FOLDER / data
+    check_measured(path, split, datasets_dir=Path(SETTINGS["datasets_dir"]), here=here)
+
+
+def own_weights(model: str, plugins: Sequence[str] = ()) -> list[str]:
+    """Say which rows of an arm load weights of their own; nothing is built or fetched.
+
+    Args:
+        model: A graft expression or a YAML.
+        plugins: Python files with own blocks.
+
+    Returns:
+        One text for each row: where it is written, its module and its weights.
+
+    Raises:
+        DetgraftError: The description is malformed.
+    """
+    load_plugins(plugins)
+    plan = plan_of(description_of(model))
+    found = []
+    for row in plan.rows:
+        entry = catalogue.find(row.module)
+        weights: Any = None
+        if entry is not None and entry.takes_weights:
+            weights = pyramid_arguments(plan, row, entry)[1]
+        elif row.module.rpartition(".")[2] == "TorchVision":
+            # Its weights stand behind the channels and the model's name; without a word it takes the published ones.
+            weights = row.args[2] if len(row.args) > 2 else "DEFAULT"
+        if weights not in (None, "", "None", False):
+            found.append(f"{row.location}: {row.module} with {weights}")
+    return found
+
+
+def task_of(built: Any) -> str:
+    """Return what a built model is for: ``detect``, ``segment``, ``pose``, ``obb``, ``classify``..."""
+    return str(tasks.guess_model_task(built))
 
 
 def fetched(weights: str) -> Path:

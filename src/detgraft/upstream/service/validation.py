@@ -84,7 +84,14 @@ class FoundInPicture:
 
 
 def validate(
-    weights: str, data: str, split: str, imgsz: int, batch: int, folder: Path, device: str | None = None
+    weights: str,
+    data: str,
+    split: str,
+    imgsz: int,
+    batch: int,
+    folder: Path,
+    device: str | None = None,
+    classes: Sequence[int] | None = None,
 ) -> Validated:
     """Run Ultralytics' own validation.
 
@@ -96,6 +103,7 @@ def validate(
         batch: Batch size.
         folder: Where Ultralytics may write.
         device: Where to run; the GPU that is visible by default.
+        classes: The classes that are measured, whose labels alone are read; all by default.
     """
     model = YOLO(weights)
     seen: list[Any] = []
@@ -112,6 +120,7 @@ def validate(
         project=str(folder.parent),
         name=folder.name,
         exist_ok=True,
+        classes=None if classes is None else list(classes),
     )
     validator = seen[-1]
     rows = sorted(validator.dataloader.dataset.labels, key=lambda row: str(row["im_file"]))
@@ -124,7 +133,13 @@ def validate(
 
 
 def detect(
-    weights: str, files: Sequence[str], imgsz: int, lowest: float, overlap: float, device: str | None = None
+    weights: str,
+    files: Sequence[str],
+    imgsz: int,
+    lowest: float,
+    overlap: float,
+    device: str | None = None,
+    classes: Sequence[int] | None = None,
 ) -> Iterator[FoundInPicture]:
     """Run a checkpoint over pictures, one at a time so that no picture's padding depends on another.
 
@@ -135,13 +150,15 @@ def detect(
         lowest: Least score that is kept.
         overlap: IoU of non-maximum suppression.
         device: Where to run; the GPU that is visible by default.
+        classes: The classes that are looked for; all by default.
 
     Yields:
         What was found in each picture, in order.
     """
     model = YOLO(weights)
     where = device or device_name()
-    settings = {"conf": lowest, "iou": overlap, "max_det": MAX_DETECTIONS, "imgsz": imgsz, "device": where}
+    settings: dict[str, Any] = {"classes": None if classes is None else list(classes)}
+    settings |= {"conf": lowest, "iou": overlap, "max_det": MAX_DETECTIONS, "imgsz": imgsz, "device": where}
     for file in files:
         # A list of files would be read as one batch, whatever batch= says, and padded to a square unless all its
         # pictures had one shape. A star in a path would be searched for.
@@ -149,6 +166,6 @@ def detect(
         (result,) = model.predict(source, verbose=False, save=False, **settings)
         raw = result.boxes
         values = (raw.xyxy.reshape(-1, 4), raw.conf.reshape(-1), raw.cls.reshape(-1))
-        boxes, scores, classes = (value.cpu().numpy().astype(np.float64) for value in values)
+        boxes, scores, numbers = (value.cpu().numpy().astype(np.float64) for value in values)
         height, width = result.orig_shape
-        yield FoundInPicture(boxes, scores, classes, (int(height), int(width)))
+        yield FoundInPicture(boxes, scores, numbers, (int(height), int(width)))

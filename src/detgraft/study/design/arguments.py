@@ -1,0 +1,84 @@
+"""Which of Ultralytics' training arguments a study takes: those that act alike on every arm.
+
+The lists hold every argument of the releases 8.3.0 to 8.4.190; a test holds them against the installed one.
+"""
+
+from __future__ import annotations
+
+ADMITTED = frozenset(
+    (
+        # how long and in which steps; early stopping follows the same rule in every arm
+        *("epochs", "patience", "batch", "imgsz", "nbs", "fraction", "rect", "multi_scale", "close_mosaic"),
+        # the optimiser
+        *("optimizer", "lr0", "lrf", "cos_lr", "momentum", "weight_decay"),
+        *("warmup_epochs", "warmup_momentum", "warmup_bias_lr"),
+        # weights of the losses, by name and not by layer
+        *("box", "cls", "cls_pw", "dfl", "pose", "kobj", "rle", "overlap_mask", "mask_ratio"),
+        # pictures
+        *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr"),
+        *("bgr", "mosaic", "mixup", "cutmix", "copy_paste", "copy_paste_mode"),
+        # how it is computed, and what is written beside
+        *("amp", "deterministic", "workers", "cache", "compile", "channels_last"),
+        *("verbose", "plots", "save_period"),
+        # which rows of a stock head a checkpoint fills, by the classes' names
+        "cls_remap",
+        # measured as trained
+        "classes",
+    )
+)
+"""They act alike on every arm; ``classes`` because the same classes are then measured."""
+
+_OWNED = "the study sets it for every run"
+_MEASURED = "it changes what Ultralytics measures, while a study measures every arm in one way of its own"
+_PREDICTION = "it belongs to prediction and would have no effect on a training"
+_EXPORT = "it belongs to exports and would have no effect on a training"
+_CLASSIFICATION = "it belongs to classification, which a study does not measure"
+
+REFUSED = {
+    "model": "write it under base: or variants:",
+    "data": "write it as the study's own data:",
+    "seed": "write it as the study's own seeds:",
+    "pretrained": "write it as the study's init:",
+    "transfer": "write it as the study's init:",
+    "transfer_min": "write it as the study's own transfer_min:",
+    "plugins": "write it as the study's own plugins:",
+    "time": "a limit in hours gives arms different numbers of epochs; set epochs",
+    **dict.fromkeys(
+        ("mode", "task", "project", "name", "exist_ok", "resume", "save", "save_dir", "val", "device", "split"), _OWNED
+    ),
+    "cfg": "a file of further arguments would pass by what is checked here; write its arguments themselves",
+    "freeze": "it counts layers, which are other ones in each arm, and random ones wherever a graft stands",
+    "single_cls": "it trains all classes as one, but the labels are measured by their own names;"
+    " write a data YAML with one class",
+    "quantize": "it trains with 8-bit numbers where a layer allows it, which is not the same in each arm",
+    **dict.fromkeys(
+        ("distill_model", "dis"), "a teacher is matched layer by layer, and a graft changes which layers there are"
+    ),
+    **dict.fromkeys(("conf", "iou", "max_det", "agnostic_nms", "augment", "nms", "half", "dnn"), _MEASURED),
+    **dict.fromkeys(("save_json", "save_hybrid"), "the study keeps the detections of every run itself"),
+    **dict.fromkeys(
+        (
+            *("source", "vid_stride", "stream_buffer", "visualize", "retina_masks", "embed", "tracker", "line_width"),
+            *("show", "show_labels", "show_conf", "show_boxes", "save_frames", "save_txt", "save_conf", "save_crop"),
+        ),
+        _PREDICTION,
+    ),
+    **dict.fromkeys(("format", "keras", "optimize", "int8", "dynamic", "simplify", "opset", "workspace"), _EXPORT),
+    **dict.fromkeys(("dropout", "auto_augment", "erasing", "crop_fraction"), _CLASSIFICATION),
+    "angle": "it weighs the loss of rotated boxes, which a study does not measure",
+    **dict.fromkeys(("dlog", "dgrad", "dlam"), "it weighs the loss of depth, which a study does not measure"),
+    "label_smoothing": "Ultralytics' detection losses do not read it",
+    "profile": "it times exports during the training; the study measures each arm's latency itself",
+}
+"""Each other argument with the reason."""
+
+
+def reason_against(name: str) -> str:
+    """Say why a training argument cannot be set for a study; empty where it can.
+
+    Args:
+        name: One of Ultralytics' arguments.
+    """
+    if name in ADMITTED:
+        return ""
+    return REFUSED.get(name, "it is newer than this detgraft, which cannot say whether it acts alike on every arm")
