@@ -31,6 +31,7 @@ import torch
 
 from benchmarks import report
 from benchmarks.measure import Case, Outcome, run, weigh
+from detgraft.base.processors import available_cpus
 
 
 def main() -> int:
@@ -91,7 +92,7 @@ def environment(threads: int, clock: str) -> dict[str, object]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
         "command": f"python -m benchmarks {' '.join(sys.argv[1:])}",
-        "machine": f"{os.cpu_count()} CPU cores ({torch.backends.cpu.get_cpu_capability()}), {gpu}",
+        "machine": f"{available_cpus()} CPU cores ({torch.backends.cpu.get_cpu_capability()}), {gpu}",
         "threads": threads,
         "clock": clock,
         "load": round(os.getloadavg()[0], 1),

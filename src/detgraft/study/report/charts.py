@@ -249,7 +249,7 @@ def _classes(found: Analysis) -> Chart:
         )
     layout = {
         "barmode": "group",
-        "yaxis": {"title": {"text": f"difference of AP to {found.base.name} (points)"}},
+        "yaxis": {"title": {"text": f"difference of AP to {html.escape(found.base.name)} (points)"}},
         "height": 420,
     }
     return _plain(data, layout)
