@@ -112,8 +112,8 @@ class StudyKeys(_Strict):
     executor: Annotated[str, _any_of(terms.EXECUTORS), _one_of(terms.EXECUTORS)] = "local"
     address: Text = ""
     workers: Workers = None
-    track: Stall = Annotated[float | None, PlainValidator(_stall), Expected(f"a number from 2 to {MOST_STALL:g}, or none")]
-Trackers = []
+    stall: Stall = terms.STALL
+    track: Trackers = []
     out: Text = ""
 
 
