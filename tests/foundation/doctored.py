@@ -98,8 +98,18 @@ def doctored_parser(folder: Path, changes: Sequence[Callable[[ast.Module], None]
     module = ast.parse(inspect.getsource(original_parser()))
     for change in changes:
         change(module)
+    return imported(folder, ast.unparse(ast.fix_missing_locations(module)))
+
+
+def parser_text() -> str:
+    """The installed parser's source in one spelling, whatever its layout."""
+    return ast.unparse(ast.parse(inspect.getsource(original_parser())))
+
+
+def imported(folder: Path, text: str) -> Any:
+    """Write a parser's source as a module that knows the names of the real one, and import it."""
     path = folder / "doctored_tasks.py"
-    path.write_text(_HEAD + ast.unparse(ast.fix_missing_locations(module)), "utf-8")
+    path.write_text(_HEAD + text, "utf-8")
     spec = importlib.util.spec_from_file_location("doctored_tasks", path)
     assert spec is not None
     assert spec.loader is not None

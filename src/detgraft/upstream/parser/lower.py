@@ -68,20 +68,17 @@ class Lowered:
         rows: All lowered rows.
         split: Number of rows that belong to the backbone section.
         recipes: The recipe of each grafted layer, by layer index.
-        carriers: Stock names that the lowered rows of grafts have.
     """
 
     rows: list[list[Any]] = field(default_factory=list)
     split: int = 0
     recipes: dict[int, Recipe] = field(default_factory=dict)
-    carriers: set[str] = field(default_factory=set)
 
     def carry(self, written_from: Any, carrier: str, args: list[Any], recipe: Recipe, repeats: int = 1) -> None:
         """Append the lowered form of (one layer of) a grafted row."""
         index = len(self.rows)
         self.rows.append([_plain(written_from), repeats, carrier, [*args, RowKey(index)]])
         self.recipes[index] = recipe
-        self.carriers.add(carrier)
 
 
 def lower(

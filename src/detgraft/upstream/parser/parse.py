@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from detgraft.plan.rows import Plan, Row
 from detgraft.upstream.parser.carriers import Construction, Held, RowKey, under_construction
 from detgraft.upstream.parser.lower import CARRIER, Lowered, lower
 from detgraft.upstream.parser.names import is_graft, is_pyramid
+from detgraft.upstream.release.canary import Trial, check_release
 from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION, stock_module
 
 _LOG_INDEX = re.compile(r"^\s*(\d+)\s")
@@ -82,8 +84,10 @@ def parse_grafted(call: Call, plan: Plan) -> Any:
         What the real function returns: the layers, and the indices of the layers whose output is kept.
 
     Raises:
+        UpstreamError: The installed release cannot build grafts.
         DetgraftError: The description cannot be built.
     """
+    _check_release(call)
     return _Build(call, plan).run()
 
 
@@ -114,7 +118,11 @@ def declared_channels(call: Call, plan: Plan) -> list[Any]:
 
     Returns:
         Per layer a number, or a list of numbers for a layer with several outputs.
+
+    Raises:
+        UpstreamError: The installed release cannot build grafts.
     """
+    _check_release(call)
     return _Build(call, plan).declared()
 
 
@@ -141,6 +149,51 @@ def explain(original: Any, plan: Plan, error: Exception) -> DetgraftError:
     )
 
 
+_checked: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+
+
+def _check_release(call: Call) -> None:
+    """Try the real parser before its first grafted build; a reloaded ``ultralytics.nn.tasks`` has another one."""
+    if call.original in _checked:
+        return
+
+    def run(mapping: dict[str, Any]) -> Trial:
+        given: dict[int, tuple[Any, ...]] = {}
+        made: dict[int, nn.Module] = {}
+
+        def record(key: RowKey, args: tuple[Any, ...]) -> nn.Module:
+            given[int(key)], made[int(key)] = args, nn.Identity()
+            return made[int(key)]
+
+        return Trial(_run(call, mapping, Construction(record, blank=True)), given, made)
+
+    check_release(call.ch, RowKey, run)
+    _checked.add(call.original)
+
+
+def _run(call: Call, mapping: dict[str, Any], construction: Construction) -> Any:
+    """Run the real parser on lowered rows while the classes that they name construct what they are told to."""
+    rows = [*mapping["backbone"], *mapping["head"]]
+    # For blank layers all classes but torch's own: these are single layers, and made on the meta device.
+    names = {
+        row[2]
+        for row in rows
+        if (not row[2].startswith(("nn.", "torchvision.")) if construction.blank else _is_keyed(row))
+    }
+    classes = [found for found in map(stock_module, names) if found is not None]
+    with (
+        torch.device("meta") if construction.blank else contextlib.nullcontext(),
+        _parsing,
+        _default_activation_kept(),
+        under_construction(construction, classes),
+    ):
+        return call.run(mapping)
+
+
+def _is_keyed(row: list[Any]) -> bool:
+    return bool(row[3]) and isinstance(row[3][-1], RowKey)
+
+
 class _Build:
     """One run of the real parser over one plan."""
 
@@ -159,7 +212,7 @@ class _Build:
             return recipe.module
 
         construction = Construction(make, line=lambda line: _named(line, lowered))
-        built = self._call(lowered, construction, lowered.carriers)
+        built = self._call(lowered, construction)
         layers = built[0]
         for index, recipe in lowered.recipes.items():
             if index < len(layers) and isinstance(layers[index], Held):
@@ -219,18 +272,13 @@ class _Build:
                 seen[probes[int(key)]] = args[0]
             return nn.Identity()
 
-        # What is torch's own is left alone: single layers, and built on the meta device they cost nothing either.
-        names = {row[2] for row in lowered.rows if not row[2].startswith(("nn.", "torchvision."))}
-        with torch.device("meta"):
-            self._call(lowered, Construction(capture, blank=True), names)
+        self._call(lowered, Construction(capture, blank=True))
         return seen
 
-    def _call(self, lowered: Lowered, construction: Construction, names: Iterable[str]) -> Any:
+    def _call(self, lowered: Lowered, construction: Construction) -> Any:
         rows = {"backbone": lowered.rows[: lowered.split], "head": lowered.rows[lowered.split :]}
-        classes = [found for found in map(stock_module, names) if found is not None]
         try:
-            with _parsing, _default_activation_kept(), under_construction(construction, classes):
-                return self.call.run({**self.call.mapping, **rows})
+            return _run(self.call, {**self.call.mapping, **rows}, construction)
         except DetgraftError:
             raise
         except Exception as error:

@@ -16,6 +16,9 @@ from torch import nn
 from ultralytics.nn import modules, tasks
 
 ULTRALYTICS_VERSION: str = ultralytics.__version__
+TRIED = ("8.3.0", "8.3.100", "8.4.0", "8.4.190")
+"""The releases that ``scripts/compat.sh`` tried, see docs/compatibility.md."""
+
 MODELS_FOLDER = Path(ultralytics.__file__).parent / "cfg" / "models"
 
 
