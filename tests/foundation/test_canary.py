@@ -38,7 +38,11 @@ CHANGED = {
     "repeats behind": (r"args\.insert\(2, n\)", "args.append(n)", "calling the class C3k2"),
     "no repeats": (r"args\.insert\(2, n\)", "args.insert(2, 1)", "the scaled repeats"),
     "a shell": (r"(m_ = )(torch|nn)(.*)\n", r"\1torch.nn.Sequential(m(*args))\n", "becomes the layer"),
-    "another answer": (r"return (torch\.)?nn\.Sequential\(\*layers\), sorted\(save\)", "return layers", "one per row"),
+    "another answer": (
+        r"return \(?(torch\.)?nn\.Sequential\(\*layers\), sorted\(save\)\)?",
+        "return layers",
+        "one per row",
+    ),
     "no sources": (r"m_\.i, m_\.f, m_\.type = \(?i, f, t\)?", "m_.i, m_.type = (i, t)", "its sources as 'i' and 'f'"),
     "a failure": (r"(m is Concat:\s+)", r"\1raise KeyError('axis')\n            ", "KeyError: 'axis'"),
 }

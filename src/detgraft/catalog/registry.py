@@ -60,6 +60,10 @@ class Catalogue:
             finally:
                 self._is_supplying = False
 
+    def is_stock(self, name: str) -> bool:
+        """Say whether a name belongs to stock Ultralytics; False while that is not imported."""
+        return self._reserved(name)
+
     def add(self, entry: Graft) -> None:
         """Add an entry under its name, its aliases and their lower-case forms.
 

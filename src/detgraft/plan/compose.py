@@ -16,6 +16,7 @@ from detgraft.errors import ArgumentError, Location, PlanError
 from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import Expression, GraftTerm
 from detgraft.plan.leading import LARGEST_OPTION, only_channels
+from detgraft.plan.meanings import record_of
 from detgraft.plan.rows import PYRAMID_LAYERS, PYRAMID_STRIDES, Plan, Row
 from detgraft.plan.weights_files import INPUT
 
@@ -42,6 +43,7 @@ class Node:
         span: Number of layers that it becomes.
         origin: Layer index in the base model that it stands for, None for a new row.
         touched: A graft changed it.
+        graft: The graft that it is, None for a stock module.
     """
 
     section: str
@@ -53,6 +55,7 @@ class Node:
     span: int = 1
     origin: int | None = None
     touched: bool = False
+    graft: Graft | None = None
 
 
 @dataclass
@@ -64,12 +67,14 @@ class Composition:
         head: Rows of the head section.
         origins: For every layer of the new model the layer of the base that it continues, or None.
         notes: What was left out, in sentences.
+        meanings: Which rows are grafts, see :mod:`detgraft.plan.meanings`.
     """
 
     backbone: list[list[Any]] = field(default_factory=list)
     head: list[list[Any]] = field(default_factory=list)
     origins: list[int | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    meanings: list[list[str]] = field(default_factory=list)
 
 
 def compose(
@@ -234,7 +239,7 @@ class _Composer:
         args = [keywords.get("width", 1.0) if self._has_width(entry) else keywords.get("width")]
         args = [value for value in [*args, keywords.get("weights")] if value is not None]
         args += [f"{INPUT}{keywords['input']}"] if "input" in keywords else []
-        backbone = Node("backbone", entry.name, args, 1, [None], False, PYRAMID_LAYERS, None, True)
+        backbone = Node("backbone", entry.name, args, 1, [None], False, PYRAMID_LAYERS, None, True, entry)
         kept = [node for node in self.nodes if node not in removed]
         for node in kept:
             for position, source in enumerate(node.sources):
@@ -267,7 +272,14 @@ class _Composer:
         """Put a graft behind a row; whatever read the row reads the graft then."""
         for node in [self._node_of(row) for row in rows]:
             graft = Node(
-                node.section, entry.name, self._arguments(entry, {}, term), 1, [(node, 0)], False, touched=True
+                node.section,
+                entry.name,
+                self._arguments(entry, {}, term),
+                1,
+                [(node, 0)],
+                False,
+                touched=True,
+                graft=entry,
             )
             for other in self.nodes:
                 other.sources = [(graft, 0) if s is not None and s[0] is node else s for s in other.sources]
@@ -283,7 +295,7 @@ class _Composer:
                 continue
             leading = [node.args[0]] if entry.channels in ("scaled", "fixed") else []
             node.args = [*leading, *self._arguments(entry, given, term)]
-            node.module, node.touched = entry.name, True
+            node.module, node.graft, node.touched = entry.name, entry, True
             node.repeats = node.repeats if entry.repeats is not None else 1
             replaced += 1
         if not replaced:
@@ -341,6 +353,8 @@ class _Composer:
             row = [numbers if node.many else numbers[0], node.repeats, node.module, node.args]
             (self.outcome.backbone if node.section == "backbone" else self.outcome.head).append(row)
             self.outcome.origins += [node.origin] + [None] * (node.span - 1)
+        ordered = [node for section in SECTIONS for node in self.nodes if node.section == section]
+        self.outcome.meanings = record_of((node.module, node.graft is not None) for node in ordered)
         return self.outcome
 
 
@@ -350,7 +364,8 @@ def _nodes_of(plan: Plan) -> list[Node]:
     for row in plan.rows:
         sources = [None if source < 0 else by_layer[source] for source in row.sources]
         many = isinstance(row.written_from, tuple)
-        node = Node(row.section, row.module, list(row.args), row.repeats, sources, many, row.span, row.index)
+        args = list(row.args)
+        node = Node(row.section, row.module, args, row.repeats, sources, many, row.span, row.index, graft=row.graft)
         nodes.append(node)
         by_layer |= {row.index + slot: (node, slot) for slot in range(row.span)}
     return nodes

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from detgraft.catalog.spec import Graft
 from detgraft.errors import Location, PlanError, nearest
+from detgraft.plan import meanings
 from detgraft.plan.activation import check_activation
 from detgraft.plan.document import SECTIONS, Document
 
@@ -35,6 +37,7 @@ class Row:
         section: ``backbone`` or ``head``.
         location: Where it stands.
         span: Number of layers that it becomes.
+        graft: The graft that it means, None for a stock module; decided here, and not asked by name again.
     """
 
     index: int
@@ -46,6 +49,7 @@ class Row:
     section: str
     location: Location
     span: int = 1
+    graft: Graft | None = None
 
 
 @dataclass(frozen=True)
@@ -101,16 +105,15 @@ class Plan:
 
 def make_plan(
     document: Document,
-    is_pyramid: Callable[[str], bool],
-    check_name: Callable[[str, Location], None] | None = None,
+    meaning: Callable[[str, bool | None, Location], Graft | None],
 ) -> Plan:
     """Check a document's structure and turn it into a plan.
 
     Args:
         document: The parsed YAML.
-        is_pyramid: Says whether a module name is a backbone, which takes five layers.
-        check_name: Raises for a module name that does not exist. It is asked row by row, since a misspelt backbone
-            would otherwise count as one layer and make later rows look wrong.
+        meaning: Returns the graft that a module name means, from the name, what the row was recorded as, and where it
+            stands; None for a stock module. It raises for a name that does not exist, and is asked row by row, since a
+            misspelt backbone would otherwise count as one layer and make later rows look wrong.
 
     Raises:
         PlanError: A section is missing, a row is malformed, or refers to a layer that does not come before it.
@@ -118,6 +121,7 @@ def make_plan(
     mapping = document.mapping
     rows: list[Row] = []
     list_layers: set[int] = set()
+    was_graft = iter(meanings.recorded(mapping))
     index = 0
     for section in SECTIONS:
         entries = mapping.get(section)
@@ -131,9 +135,9 @@ def make_plan(
         for number, entry in enumerate(entries):
             location = Location(document.source, lines[number] if number < len(lines) else None, index)
             row = _make_row(entry, index, section, location, list_layers)
-            if check_name is not None:
-                check_name(row.module, location)
-            if is_pyramid(row.module):
+            graft = meaning(row.module, next(was_graft), location)
+            row = replace(row, graft=graft)
+            if graft is not None and graft.channels == "pyramid":
                 list_layers.add(index)
                 row = _as_pyramid(row)
             rows.append(row)
@@ -197,9 +201,7 @@ def _as_pyramid(row: Row) -> Row:
         raise PlanError(f"a backbone takes one input, found {list(row.sources)}", row.location)
     if row.repeats != 1:
         raise PlanError(f"a backbone cannot be repeated, found repeats {row.repeats}", row.location)
-    return Row(
-        row.index, row.sources, row.written_from, 1, row.module, row.args, row.section, row.location, PYRAMID_LAYERS
-    )
+    return replace(row, span=PYRAMID_LAYERS)
 
 
 def _scaling(document: Document) -> Scaling:

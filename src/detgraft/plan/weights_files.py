@@ -6,11 +6,12 @@ description, since it is part of what the model computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from detgraft.catalog.registry import catalogue
-from detgraft.plan.document import SECTIONS
+from detgraft.catalog.spec import Graft
+from detgraft.plan.meanings import recorded, rows_of
 
 TORCHVISION = "TorchVision"
 """Ultralytics' module that wraps a model of torchvision; its weights are ``DEFAULT`` where a row says nothing."""
@@ -39,13 +40,9 @@ def without_files(mapping: dict[str, Any]) -> dict[str, Any]:
     Args:
         mapping: A model description; changed in place and returned.
     """
-    for section in SECTIONS:
-        for row in mapping.get(section) or ():
-            if not _is_row(row):
-                continue
-            entry = catalogue.find(row[2])
-            if entry is not None and entry.takes_weights:
-                row[3] = [a for a in row[3] if not isinstance(a, str) or a in ("auto", "nc") or is_input(a)]
+    for row, entry in _rows(mapping):
+        if entry is not None and entry.takes_weights:
+            row[3] = [a for a in row[3] if not isinstance(a, str) or a in ("auto", "nc") or is_input(a)]
     return without_downloads(mapping)
 
 
@@ -57,16 +54,20 @@ def without_downloads(mapping: dict[str, Any]) -> dict[str, Any]:
     Args:
         mapping: A model description; changed in place and returned.
     """
-    for section in SECTIONS:
-        for row in mapping.get(section) or ():
-            if not _is_row(row):
-                continue
-            entry = catalogue.find(row[2])
-            if row[2] == TORCHVISION:
-                row[3] = [*row[3][:2], None, *row[3][3:]]
-            elif entry is not None and entry.takes_weights:
-                row[3] = [value for value in row[3] if value != IMAGENET]
+    for row, entry in _rows(mapping):
+        if row[2] == TORCHVISION:
+            row[3] = [*row[3][:2], None, *row[3][3:]]
+        elif entry is not None and entry.takes_weights:
+            row[3] = [value for value in row[3] if value != IMAGENET]
     return mapping
+
+
+def _rows(mapping: dict[str, Any]) -> Iterator[tuple[list[Any], Graft | None]]:
+    """Yield every whole row and the graft that it means, or None."""
+    for row, was_graft in zip(rows_of(mapping), recorded(mapping), strict=True):
+        if _is_row(row):
+            is_graft = not catalogue.is_stock(row[2]) if was_graft is None else was_graft
+            yield row, catalogue.find(row[2]) if is_graft else None
 
 
 def _is_row(row: object) -> bool:

@@ -16,7 +16,7 @@ from detgraft.plan.document import Document
 from detgraft.plan.rows import Plan, document_of, make_plan
 from detgraft.upstream.describe.load import read_once
 from detgraft.upstream.describe.resolve import locate
-from detgraft.upstream.parser.names import check_name, is_pyramid
+from detgraft.upstream.parser.names import meaning
 
 _ADDED = ("channels", "ch")
 """What Ultralytics adds to a description on its way; no plan depends on it."""
@@ -69,7 +69,7 @@ class Description:
         Raises:
             PlanError: The description is malformed, or names a module that does not exist.
         """
-        return make_plan(self.document, is_pyramid, check_name)
+        return make_plan(self.document, meaning)
 
     @functools.cached_property
     def _content(self) -> str:

@@ -19,6 +19,7 @@ from ultralytics.nn import tasks
 from detgraft._version import __version__
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, Location, PlanError, nearest
+from detgraft.plan import meanings
 from detgraft.plan.compose import compose, sections
 from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import is_expression, parse_expression
@@ -94,7 +95,8 @@ def compose_expression(text: str) -> Description:
         "origins": found.origins,
         "notes": found.notes,
     }
-    mapping = {**base, **sections(found), "yaml_file": f"{expression}.yaml", RECORD: record}
+    rows = {**sections(found), meanings.RECORD: found.meanings}
+    mapping = {**base, **rows, "yaml_file": f"{expression}.yaml", RECORD: record}
     return Description.of(mapping, base=expression.base_yaml)
 
 
@@ -193,7 +195,7 @@ def to_yaml(mapping: Mapping[str, Any]) -> str:
             first = plan.scaling.name
             for letter in sorted(value, key=lambda letter: letter != first):
                 lines.append(f"  {letter}: {_flow(list(value[letter]))}")
-        elif key not in (*SECTIONS, "scale", "yaml_file", RECORD):
+        elif key not in (*SECTIONS, "scale", "yaml_file", RECORD, meanings.RECORD):
             lines.append(f"{key}: {_flow(value)}")
     for section in SECTIONS:
         lines += ["", f"{section}:", "  # [from, repeats, module, args]"]

@@ -31,7 +31,8 @@ from typing import Any
 from detgraft.catalog.plugins import answer_for_missing, load_inherited, watch
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, UpstreamError
-from detgraft.upstream.model.marks import MARK, is_grafted, is_stock, source_of
+from detgraft.plan import meanings
+from detgraft.upstream.model.marks import MARK, is_grafted, is_stock, settle_rows, source_of
 
 
 def install() -> None:
@@ -163,7 +164,7 @@ def _torch_safe_load(original: Any) -> Callable[..., Any]:
             kwargs = {**kwargs, **load_arguments(weight)}
         allow_named(weight)
         try:
-            return original(weight, *args, **kwargs)
+            found = original(weight, *args, **kwargs)
         except DetgraftError:
             raise
         except Exception as error:
@@ -173,6 +174,10 @@ def _torch_safe_load(original: Any) -> Callable[..., Any]:
             if is_restricted():
                 raise opening_error(weight, error) from error
             raise
+        checkpoint = found[0] if isinstance(found, tuple) else found
+        for key in ("ema", "model"):
+            settle_rows(checkpoint.get(key) if isinstance(checkpoint, dict) else None)
+        return found
 
     return torch_safe_load
 
@@ -188,7 +193,7 @@ def _after_init(original: Any) -> Callable[..., Any]:
 
             mapping = vars(self).get("yaml")
             raise explain_failed_build(mapping, int(kwargs.get("ch") or 3), error) from error
-        from detgraft.upstream.parser.names import names_grafts
+        from detgraft.upstream.parser.names import meanings_of, names_grafts
 
         mapping = getattr(self, "yaml", None)
         if isinstance(mapping, dict) and names_grafts(mapping):
@@ -197,7 +202,7 @@ def _after_init(original: Any) -> Callable[..., Any]:
             from detgraft.upstream.model.input_scales import record_inputs
 
             setattr(self, MARK, __version__)
-            self.yaml = without_files(copy.deepcopy(mapping))
+            self.yaml = {**without_files(copy.deepcopy(mapping)), meanings.RECORD: meanings_of(mapping)}
             record_inputs(self)
 
     return __init__

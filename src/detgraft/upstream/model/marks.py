@@ -6,6 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from detgraft.catalog.registry import catalogue
+from detgraft.plan.meanings import RECORD, record_of, row_names
+from detgraft.plan.rows import PYRAMID_LAYERS
+
 MARK = "detgraft_version"
 """Attribute that a grafted Ultralytics model carries: the detgraft version that built it."""
 
@@ -29,3 +33,22 @@ def notes_on(model: nn.Module) -> list[str]:
     """Return what was noted about a model's rows when it was built."""
     layers: Any = getattr(model, "model", ())
     return [str(layer.note) for layer in layers if getattr(layer, "note", "")]
+
+
+def settle_rows(model: object) -> None:
+    """Record which rows of an opened model are grafts, as its layers say, where the detgraft that built it did not.
+
+    Args:
+        model: What a checkpoint holds as its model.
+    """
+    mapping, layers = getattr(model, "yaml", None), getattr(model, "model", None)
+    if not is_grafted(model) or not isinstance(mapping, dict) or RECORD in mapping or not isinstance(layers, nn.Module):
+        return
+    types = [getattr(layer, "type", "") for layer in layers.children()]
+    found: list[tuple[str, bool]] = []
+    index = 0
+    for name in row_names(mapping):
+        entry = catalogue.find(name) if types[index : index + 1] == [name] else None
+        found.append((name, entry is not None))
+        index += PYRAMID_LAYERS if entry is not None and entry.channels == "pyramid" else 1
+    mapping[RECORD] = record_of(found)

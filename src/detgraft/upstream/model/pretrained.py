@@ -11,7 +11,6 @@ from typing import Any
 from ultralytics.nn import tasks
 
 from detgraft.base.files import write_atomic
-from detgraft.catalog.registry import catalogue
 from detgraft.errors import ArgumentError, Location
 from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import is_expression
@@ -86,7 +85,7 @@ def grafted_backbone(model: str | Path) -> GraftedBackbone:
     for row in plan.rows:
         number = numbers[row.section]
         numbers[row.section] += 1
-        entry = catalogue.find(row.module)
+        entry = row.graft
         if entry is None or not entry.takes_weights:
             continue
         width, weights = pyramid_arguments(plan, row, entry)

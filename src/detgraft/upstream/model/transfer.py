@@ -14,7 +14,6 @@ from typing import Any
 from torch import Tensor, nn
 from ultralytics.nn import tasks
 
-from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, Location, WeightsError
 from detgraft.plan.rows import PYRAMID_LAYERS
 from detgraft.plan.weights_files import is_input
@@ -23,6 +22,7 @@ from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.model.input_scales import carry_inputs
 from detgraft.upstream.model.marks import source_of
 from detgraft.upstream.model.opening import restricted
+from detgraft.upstream.parser.names import grafts_of
 from detgraft.weights.transfer import TransferReport, align_rows, make_report, renumber
 
 Rows = list[tuple[str, list[Any], int]]
@@ -75,8 +75,8 @@ def layer_map(source: Any, target: Any) -> dict[int, int]:
 
 def _rows(mapping: Mapping[str, Any]) -> Rows:
     found: Rows = []
-    for _, _, module, args in [*mapping["backbone"], *mapping["head"]]:
-        entry = catalogue.find(module)
+    rows = [*mapping["backbone"], *mapping["head"]]
+    for (_, _, module, args), entry in zip(rows, grafts_of(dict(mapping)), strict=True):
         kept = [value for value in args if not is_input(value)]  # says nothing of which layer continues which
         found.append((module, kept, PYRAMID_LAYERS if entry and entry.channels == "pyramid" else 1))
     return found

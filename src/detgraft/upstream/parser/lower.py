@@ -17,14 +17,12 @@ from ultralytics.nn import tasks
 
 from detgraft.base.values import read_scalar
 from detgraft.blocks.parts.features import FeatureSelect
-from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
 from detgraft.errors import ArgumentError, CatalogError, PlanError, WeightsError
 from detgraft.plan.leading import hint_for, without_channels
 from detgraft.plan.rows import PYRAMID_STRIDES, Plan, Row
 from detgraft.plan.weights_files import IMAGENET, input_of, is_input
 from detgraft.upstream.parser.carriers import RowKey
-from detgraft.upstream.parser.names import is_graft
 from detgraft.upstream.release.capabilities import stock_module
 
 CARRIER = "CBLinear"
@@ -108,7 +106,7 @@ def lower(
     for row in plan.rows:
         if stop is not None and row.index >= stop:
             break
-        entry = catalogue.find(row.module) if is_graft(row.module) else None
+        entry = row.graft
         if entry is None:
             lowered.rows.append([_plain(row.written_from), row.repeats, row.module, list(row.args)])
         elif entry.channels == "pyramid":

@@ -23,7 +23,6 @@ from detgraft.errors import DetgraftError, Location, PlanError, UpstreamError
 from detgraft.plan.rows import Plan, Row
 from detgraft.upstream.parser.carriers import Construction, Held, RowKey, under_construction
 from detgraft.upstream.parser.lower import CARRIER, Lowered, lower
-from detgraft.upstream.parser.names import is_graft, is_pyramid
 from detgraft.upstream.release.canary import Trial, check_release
 from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION, stock_module
 
@@ -241,10 +240,10 @@ class _Build:
         """Find the input channels of a row, by running the parser's channel arithmetic over the rows before it."""
         if row.sources == (-1,):
             return (self.call.ch,)
-        if is_pyramid(row.module):
+        if _is_pyramid(row):
             return self._probe([row], stop=row.index)[row.index]
         if self._probed is None:
-            rows = [r for r in self.plan.rows if is_graft(r.module) and not is_pyramid(r.module)]
+            rows = [r for r in self.plan.rows if r.graft is not None and not _is_pyramid(r)]
             self._probed = self._probe(rows, stop=None)
         return self._probed[row.index]
 
@@ -283,6 +282,10 @@ class _Build:
             raise
         except Exception as error:
             raise explain(self.call.original, self.plan, error) from error
+
+
+def _is_pyramid(row: Row) -> bool:
+    return row.graft is not None and row.graft.channels == "pyramid"
 
 
 def _unwrapped(held: Held) -> nn.Module:
