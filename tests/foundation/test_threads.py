@@ -48,8 +48,8 @@ def look(mapping: dict[str, Any], meta: bool = False) -> tuple[str, list[Any], s
 
 
 def test_threads_build_what_one_thread_builds() -> None:
-    work = [described(number) for number in range(2 * THREADS)]
-    alone = [look(mapping) for mapping in work[: len(NAMES) * 3]]
+    work = [described(number) for number in range(THREADS + THREADS // 2)]
+    alone = [look(mapping) for mapping in work[: len(NAMES)]]
     gate = threading.Barrier(THREADS)
 
     def build(number: int) -> tuple[str, list[Any], set[str]]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import Tensor, nn
 
-from detgraft.catalog.registry import catalogue
-from detgraft.plan.document import SECTIONS
+from detgraft.plan.meanings import rows_of
 from detgraft.plan.rows import PYRAMID_LAYERS
 from detgraft.plan.weights_files import INPUT, is_input
 
@@ -57,7 +56,8 @@ def input_notes(model: nn.Module) -> list[str]:
     backbones = [layer for layer in found if _is_backbone(layer)]
     if not backbones:
         return []
-    from detgraft.weights.input_scale import describe
+    from detgraft.upstream.parser.names import grafts_of
+from detgraft.weights.input_scale import describe
 
     return [describe(backbone) for backbone in backbones]
 
@@ -69,9 +69,7 @@ def _is_backbone(layer: object) -> TypeGuard[TimmBackbone]:
 def _backbones(model: Any) -> Iterator[tuple[list[Any], int, TimmBackbone]]:
     """Yield the row, the layer index and the module of each backbone."""
     index = 0
-    for section in SECTIONS:
-        for row in model.yaml.get(section) or ():
-            entry = catalogue.find(row[2])
-            if entry is not None and entry.takes_weights and _is_backbone(model.model[index]):
-                yield row, index, model.model[index]
-            index += PYRAMID_LAYERS if entry is not None and entry.channels == "pyramid" else 1
+    for row, entry in zip(rows_of(model.yaml), grafts_of(model.yaml), strict=True):
+        if entry is not None and entry.takes_weights and _is_backbone(model.model[index]):
+            yield row, index, model.model[index]
+        index += PYRAMID_LAYERS if entry is not None and entry.channels == "pyramid" else 1

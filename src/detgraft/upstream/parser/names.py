@@ -49,7 +49,9 @@ def meaning(name: str, was_graft: bool | None, location: Location) -> Graft | No
 
 def grafts_of(mapping: dict[str, Any]) -> list[Graft | None]:
     """Return for every row of a model description the graft that it means, or None."""
-    return [graft_of(name, was) if name else None for name, was in zip(row_names(mapping), recorded(mapping), strict=True)]
+    return [
+        graft_of(name, was) if name else None for name, was in zip(row_names(mapping), recorded(mapping), strict=True)
+    ]
 
 
 def names_grafts(mapping: dict[str, Any]) -> bool:
