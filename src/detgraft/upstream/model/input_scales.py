@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from detgraft.plan.meanings import rows_of
 from detgraft.plan.rows import PYRAMID_LAYERS
 from detgraft.plan.weights_files import INPUT, is_input
+from detgraft.upstream.parser.names import grafts_of
 
 if TYPE_CHECKING:  # timm is imported where there is a backbone of it, and then it is there already
     from detgraft.blocks.backbones.timm_backbone import TimmBackbone
@@ -56,8 +57,7 @@ def input_notes(model: nn.Module) -> list[str]:
     backbones = [layer for layer in found if _is_backbone(layer)]
     if not backbones:
         return []
-    from detgraft.upstream.parser.names import grafts_of
-from detgraft.weights.input_scale import describe
+    from detgraft.weights.input_scale import describe
 
     return [describe(backbone) for backbone in backbones]
 
