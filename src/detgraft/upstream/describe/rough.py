@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from detgraft.catalog.registry import catalogue
 from detgraft.plan.rows import PYRAMID_LAYERS, PYRAMID_STRIDES, Plan, Row
 from detgraft.upstream.release.capabilities import stock_module
 
@@ -177,7 +176,7 @@ def _stride(row: Row) -> float:
         return _REDUCES[row.module]
     if "." in row.module or "Transpose" in row.module:  # torch's own may enlarge by any of their numbers
         return 1 / max([1.0, *map(abs, numbers(row.args if "." in row.module else [2, *row.args[1:]]))])
-    entry = None if stock_module(row.module) is not None else catalogue.find(row.module)
+    entry = row.graft
     if entry is not None:
         return 1 / max([2.0, *map(abs, numbers(row.args))]) if entry.site == "upsample" else 1.0
     names = row_parameters(row.module)

@@ -332,7 +332,7 @@ def _refuse_readers(plan: Plan, backbone: Row, layer: int, stride: int) -> None:
 
 def names_weights(plan: Plan, row: Row) -> bool:
     """Say whether a row is a backbone that begins with a file's weights, or timm's."""
-    entry = catalogue.find(row.module) if is_graft(row.module) else None
+    entry = row.graft
     return entry is not None and entry.takes_weights and pyramid_arguments(plan, row, entry)[1] is not None
 
 
