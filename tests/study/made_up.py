@@ -39,6 +39,7 @@ data: data.yaml
 base: yolo11n
 variants: [carafe]
 seeds: 2
+train: {epochs: 4}
 controls: none
 """
 COSTS = {"yolo11n": 2.6, "carafe": 2.7, "convnextv2_atto": 4.9, "scale: yolo11s": 9.4}
