@@ -5,11 +5,11 @@ A multiplication and an addition are two operations, as everywhere in ``FlopCoun
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torchvision  # noqa: F401  registers torch.ops.torchvision
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, flop_registry, sdpa_flop_count
 
 
@@ -42,7 +42,10 @@ def _attention_flops(query: Any, key: Any, value: Any, *_args: Any, out_shape: A
 
 def formulas() -> dict[Any, Callable[..., Any]]:
     """Return the formulas that torch lacks, by operation, for those operations that this build of torch knows."""
-    found: dict[Any, Callable[..., Any]] = {torch.ops.torchvision.deform_conv2d: deform_conv2d_flops}
+    found: dict[Any, Callable[..., Any]] = {}
+    # torchvision registers its operations on import, which takes seconds; a model that uses them has imported it.
+    if "torchvision" in sys.modules and hasattr(torch.ops.torchvision, "deform_conv2d"):
+        found[torch.ops.torchvision.deform_conv2d] = deform_conv2d_flops
     attention = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
     if attention is not None and attention not in flop_registry:
         found[attention] = _attention_flops
