@@ -1,6 +1,6 @@
 """Does a graft help, over several seeds? Writes a study file, runs it, and prints where the report is.
 
-python examples/compare.py --data data.yaml --base yolo11n --variants carafe dysample --seeds 6
+python examples/compare.py --data data.yaml --base yolo11n --variants carafe dysample --seeds 8
 
 It may be stopped at any time; the same command goes on. `detgraft study init` writes a file with every key.
 """
@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--data", required=True)
     parser.add_argument("--base", default="yolo11n")
     parser.add_argument("--variants", nargs="+", default=["carafe"])
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--batch", type=int, default=16)
