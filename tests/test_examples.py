@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
 from detgraft.demo.made import make_shapes
 
-EXAMPLES = ROOT / "examples"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SMALL = ("--epochs", "1", "--imgsz", "64", "--batch", "4")
 
 
