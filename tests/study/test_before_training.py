@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import sys
@@ -17,12 +18,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import detgraft
-from detgraft.base.files import read_json, write_json
+from detgraft.base.files import write_json
 from detgraft.demo.made import make_shapes
 from detgraft.errors import DetgraftError, MissingExtraError
 from detgraft.study.api import report, run
 from detgraft.study.design.config import config_of
 from detgraft.study.design.errors import StudyError
+from detgraft.study.design.seal import seal
 from detgraft.study.design.spec import StudySpec, read_spec
 from detgraft.study.run import preflight
 from detgraft.study.run.evaluation import evaluate
@@ -136,7 +138,7 @@ def test_segmentation_is_said_to_be_judged_by_boxes(shapes: Path, tmp_path: Path
     def tell() -> None:
         for arm in spec.arms:
             key = preflight._key(spec, arm)
-            write_json(folder.arm_file(arm), {"key": key, "error": None, **answers[arm.name]})
+            write_json(folder.arm_file(arm), seal({"key": key, "error": None, **answers[arm.name]}))
         preflight.preflight(folder, None, lines.append)  # type: ignore[arg-type]  # every arm is checked already
 
     tell()
@@ -154,21 +156,14 @@ def test_the_title_says_that_boxes_decided(tmp_path: Path) -> None:
     study = finished_study(tmp_path, pictures=False)
     for mark, more in (("(M)", "masks"), ("(P)", "key points")):
         for cell in study.cells():
-            raw = read_json(cell.folder / "result.json")
-            for metrics in raw["metrics"].values():
-                metrics["ultralytics"] = {"metrics/mAP50-95(B)": 0.5, f"metrics/mAP50-95{mark}": 0.4}
-            _write_result(cell.folder / "result.json", raw)
+            own = {"metrics/mAP50-95(B)": 0.5, f"metrics/mAP50-95{mark}": 0.4}
+            result = cell.result()
+            metrics = {split: dataclasses.replace(found, ultralytics=own) for split, found in result.metrics.items()}
+            dataclasses.replace(result, metrics=metrics).write(cell.folder / "result.json")
         written = report(study.spec)
         title = f"does the graft help? (judged by boxes; {more} were not measured)"
         assert written.markdown.read_text("utf-8").splitlines()[0].endswith(title)
         assert written.html.read_text("utf-8").count(title) == 2
-
-
-def _write_result(path: Path, raw: dict[str, Any]) -> None:
-    """Write a result as the package does, with whatever it adds to what it writes."""
-    from detgraft.study.judge.result import Result
-
-    Result.from_json(raw).write(path)
 
 
 @pytest.mark.trust
