@@ -147,7 +147,7 @@ def test_what_does_not_fit_together(expression: str, words: str) -> None:
         ("yolo11n+carafe(kup=3)", ArgumentError, "has no argument 'kup'; it has k_enc, k_up"),
         ("yolo11n+carafe(k_up=big)", ArgumentError, "argument 'k_up' of 'CARAFE' must be int, found 'big' (str)"),
         ("yolo11n+carafe(k_up=4)", ArgumentError, "CARAFE"),
-        ("yolo11n+convnextv2_atto(size=tiny)", ArgumentError, "takes width= and weights=, found size"),
+        ("yolo11n+convnextv2_atto(size=tiny)", ArgumentError, "takes width=, weights= and input=, found size"),
         ("yolo11n+convnextv2_atto(width=0)", ArgumentError, "width factor"),
         ("yolo11n+convnextv2_atto(width=-1)", ArgumentError, "width factor"),
         ("yolo11n+convnextv2_atto(width=0.001)", ArgumentError, "leaves the first stage without channels"),

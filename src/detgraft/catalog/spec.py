@@ -72,6 +72,7 @@ class Graft:
         provenance: Paper, source and licences.
         origin: ``detgraft``, or the plug-in that registered it.
         takes_weights: The block accepts a file of pretrained weights.
+        drops: Arguments of a replaced row that have no meaning for the block, such as the kernel for a wavelet.
         known_as: What other repositories call it. Not accepted, since their forms may differ, but proposed.
         spelling: How other repositories write its row, where the same values mean something else here; ends an error.
     """
@@ -88,6 +89,7 @@ class Graft:
     provenance: Provenance = field(default_factory=Provenance)
     origin: str = "detgraft"
     takes_weights: bool = False
+    drops: tuple[str, ...] = ()
     known_as: tuple[str, ...] = ()
     spelling: str = ""
 

@@ -315,7 +315,7 @@ class _Composer:
         for name, value in zip(names, node.args[1:], strict=False):
             if name in known:
                 given[name] = value
-            elif value not in (False, None, True) or (value is True and name != "act"):
+            elif name not in entry.drops and (value not in (False, None, True) or (value is True and name != "act")):
                 return f"'{entry.name}' has no argument '{name}' (here {value!r})"
         return given
 

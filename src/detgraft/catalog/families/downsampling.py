@@ -107,6 +107,7 @@ GRAFTS: tuple[Graft, ...] = (
         channels="scaled",
         aliases=("Down_wt",),
         site="downsample",
+        drops=("k",),
         summary="Haar wavelet downsampling",
         provenance=Provenance(
             paper="Haar wavelet downsampling, Pattern Recognition 2023",
