@@ -39,3 +39,8 @@ def test_options_may_be_left_to_the_run() -> None:
     for words in ({"workers": -1}, {"max_steps": 0}, {"precision": "fp8"}, {"save_every": 0}):
         with pytest.raises(ArgumentError, match=f"{next(iter(words))} must be "):
             Options(**words)  # type: ignore[arg-type]
+
+
+def test_a_value_that_is_given_by_position_is_called_by_its_name() -> None:
+    with pytest.raises(ArgumentError, match=r"^epochs must be a whole number of at least 1, found 0$"):
+        Settings("convnextv2_atto", "pictures", 0)

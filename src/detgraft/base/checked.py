@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -53,8 +54,10 @@ def speaking(error: type[DetgraftError]) -> Callable[[Kind], Kind]:
 
         @functools.wraps(made)
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            # By name: pydantic would call a wrong value by its position.
+            given = inspect.signature(kind).bind(*args, **kwargs).arguments
             try:
-                made(self, *args, **kwargs)
+                made(self, **given)
             except ValidationError as raised:
                 raise _told(kind, raised, error) from None
 

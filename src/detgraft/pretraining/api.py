@@ -227,7 +227,8 @@ class _Folder:
         if self.checkpoint is not None:
             return self._locked(self.checkpoint.parent)
         if self._is_save_dir and self._named is not None:
-            self._named.mkdir(parents=True, exist_ok=True)
+            if not self._is_made(self._named) and not self._named.is_dir():
+                raise ArgumentError(f"save_dir='{self._named}' is a file; name a folder")
             return self._locked(self._named)
         number, place = 1, self._project / self._name
         while not self._is_made(place):
