@@ -56,9 +56,15 @@ class Call:
         """Match arguments with the real function's parameters: the description comes first, the channels second.
 
         Raises:
-            TypeError: They do not fit; in the words of Python.
+            UpstreamError: They do not fit: this release's parser wants others.
         """
-        bound = inspect.signature(original).bind(*args, **kwargs)
+        try:
+            bound = inspect.signature(original).bind(*args, **kwargs)
+        except TypeError as error:
+            raise UpstreamError(
+                f"the parser of ultralytics {ULTRALYTICS_VERSION} takes other arguments than it is given: {error}; "
+                "docs/compatibility.md lists the releases that were tried"
+            ) from error
         mapping, ch, *further = bound.args
         return cls(original, mapping, ch, tuple(further), bound.kwargs)
 
