@@ -168,3 +168,25 @@ def test_overlapping_quiet_calls_give_the_level_back() -> None:
     leave.set()
     thread.join(10)
     assert LOGGER.level == before
+
+
+@pytest.mark.trust
+def test_a_block_that_is_registered_anew_is_the_one_that_is_built() -> None:
+    """As in a notebook whose cell with the block is run again: the same text means the block of now."""
+    from torch import nn
+
+    from detgraft.catalog.registry import catalogue, register
+
+    for kind in (nn.Conv2d, nn.ConvTranspose2d):
+
+        class Anew(kind):  # type: ignore[misc, valid-type]
+            def __init__(self, c1: int, c2: int) -> None:
+                super().__init__(c1, c2, 1)
+
+        register("registeredanew", channels="scaled", site="Conv")(Anew)
+        try:
+            for _ in range(2):
+                model: Any = detgraft.build("yolo11n+registeredanew@backbone.1")
+                assert [m for m in model.model if isinstance(m, Anew)], kind
+        finally:
+            catalogue.remove("registeredanew")

@@ -37,7 +37,7 @@ def at_step_zero(model: Any, **arguments: Any) -> State:
 
     model.add_callback("on_train_start", look)
     with pytest.raises(Stopped):
-        model.train(epochs=1, **{**TINY, **arguments})
+        model.train(**{"epochs": 1, **TINY, **arguments})
     return seen
 
 
@@ -117,7 +117,7 @@ def test_after_resume(checkpoint: Callable[[int], Path], made_set: Path, tmp_pat
     assert saved["train_args"]["model"] == "yolo11n+carafe.yaml"
     assert saved["ema"].yaml["detgraft"]["expression"] == "yolo11n+carafe"
     assert saved["ema"].yaml["yaml_file"] == "yolo11n+carafe.yaml"
-    resumed = at_step_zero(YOLO(str(last)), resume=True)
+    resumed = at_step_zero(YOLO(str(last)), resume=True, epochs=2)
     assert differing(resumed, checkpoint_now) == []
 
 
@@ -262,7 +262,8 @@ def test_a_weights_file_is_in_the_trained_model_and_never_needed_again(
         assert torch.equal(value, file[key.replace("stem_", "stem.").replace("stages_", "stages.")]), key
     here.unlink()
     found = run_python(_LATER, json.dumps({**words, "best": best}), cwd=tmp_path)
-    assert found["file"] == "[-1, 1, 'timm/test_convnext', []]"
+    # The weights are in the checkpoint; what stays in the row is how they want their pixels.
+    assert found["file"] == "[-1, 1, 'timm/test_convnext', ['input=0.5 0.5 0.5/0.5 0.5 0.5']]"
     assert found["boxes"] == 3
     assert found["epoch"] == 1
     assert Path(found["elsewhere"]).is_file()

@@ -19,6 +19,7 @@ class Catalogue:
 
     def __init__(self, entries: tuple[Graft, ...] = ()) -> None:
         self._by_name: dict[str, Graft] = {}
+        self.revision = 0  # grows whenever a name's meaning may have changed
         self._reserved: Callable[[str], bool] = lambda _name: False
         self._supplier: Callable[[], None] | None = None
         self._is_supplying = False
@@ -82,6 +83,7 @@ class Catalogue:
             self._refuse_stock(name, entry)
         for name in names:
             self._by_name[name] = entry
+        self.revision += 1
 
     def _refuse_stock(self, name: str, entry: Graft) -> None:
         if entry.origin != "detgraft" and self._reserved(name):
@@ -91,6 +93,7 @@ class Catalogue:
         """Take an entry out again, with all its names."""
         entry = self.get(name)
         self._by_name = {key: value for key, value in self._by_name.items() if value is not entry}
+        self.revision += 1
 
     def find(self, name: str) -> Graft | None:
         """Return the entry for a name as written in a YAML row, or None."""

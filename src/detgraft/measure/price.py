@@ -49,8 +49,7 @@ def measure(model: Any, imgsz: int, device: str) -> Cost:
 
     from detgraft.measure.layers import image_channels, layers_of
     from detgraft.measure.timing import forward_latency
-    from detgraft.upstream.model.input_scales import input_notes
-    from detgraft.upstream.service.models import fused_copy
+    from detgraft.upstream.service.models import fused_copy, pixels_of
 
     channels = image_channels(model)
     _, gflops = layers_of(model, (1, channels, imgsz, imgsz))
@@ -68,5 +67,5 @@ def measure(model: Any, imgsz: int, device: str) -> Cost:
         imgsz=imgsz,
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
         load=latency.load,
-        input="; ".join(input_notes(model)),
+        input="; ".join(pixels_of(model)),
     )

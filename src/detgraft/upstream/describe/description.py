@@ -7,10 +7,11 @@ import copy
 import functools
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detgraft.catalog.registry import catalogue
 from detgraft.errors import PlanError
 from detgraft.plan.document import Document
 from detgraft.plan.rows import Plan, document_of, make_plan
@@ -32,12 +33,14 @@ class Description:
             to change it takes a copy.
         base: The base model's YAML, where it was composed from an expression.
         path: The file that it was read from, where there is one.
+        revision: The catalogue's when it was described: a block that is registered anew gives its rows another meaning.
     """
 
     text: str
     document: Document
     base: str | None = None
     path: Path | None = None
+    revision: int = field(default_factory=lambda: catalogue.revision)
 
     @classmethod
     def of(cls, mapping: dict[str, Any], text: str | None = None, base: str | None = None) -> Description:
@@ -77,7 +80,7 @@ class Description:
 
     def fits(self, mapping: dict[str, Any]) -> bool:
         """Say whether a mapping is this description, on its way through Ultralytics."""
-        return self._content == _content_of(mapping)
+        return self.revision == catalogue.revision and self._content == _content_of(mapping)
 
     def copied(self) -> dict[str, Any]:
         """Return the mapping for someone who may change it."""

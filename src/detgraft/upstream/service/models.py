@@ -10,6 +10,7 @@ from torch import nn
 
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.model.build import build
+from detgraft.upstream.model.input_scales import input_notes
 from detgraft.upstream.release.quiet import quiet
 
 
@@ -30,6 +31,11 @@ def load_weights(model: Any, source: Any) -> None:
     """Load a model's weights into another, as training with ``pretrained=`` does."""
     with quiet():
         model.load(source, verbose=False)
+
+
+def pixels_of(model: nn.Module) -> list[str]:
+    """Return a sentence for each backbone that may have pretrained weights: which pixels it expects."""
+    return input_notes(model)
 
 
 def fused_copy(model: Any) -> Any:
