@@ -24,6 +24,7 @@ def test_a_grafted_model_passes_without_new_processes() -> None:
     assert report["seeds"].figures["tensors_new"] == 4  # two convolutions in each of two CARAFE
 
 
+@pytest.mark.slow  # three minutes on two cores
 def test_an_rtdetr_graft_passes() -> None:
     report = run_check("rtdetr-l+carafe", "shapes", "gradients", imgsz=128)
     assert report.passed, [(r.name, r.reason) for r in report.results]
