@@ -56,11 +56,14 @@ class Call:
         """Match arguments with the real function's parameters: the description comes first, the channels second.
 
         Raises:
-            UpstreamError: They do not fit: this release's parser wants others.
+            UpstreamError: This release's parser wants more than Ultralytics' models give it.
+            TypeError: The caller's arguments do not fit; in the words of Python.
         """
         try:
             bound = inspect.signature(original).bind(*args, **kwargs)
         except TypeError as error:
+            if not str(error).startswith("missing a required argument"):
+                raise
             raise UpstreamError(
                 f"the parser of ultralytics {ULTRALYTICS_VERSION} takes other arguments than it is given: {error}; "
                 "docs/compatibility.md lists the releases that were tried"
