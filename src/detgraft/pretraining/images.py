@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from detgraft.datasets.folder import load_data_yaml
-from detgraft.datasets.labels import IMAGE_SUFFIXES, list_images
+from detgraft.datasets.folder import load_data_yaml, pictures_in
+from detgraft.datasets.labels import IMAGE_SUFFIXES
 from detgraft.datasets.pictures import read_picture
-from detgraft.datasets.text import find_existing, read_text
+from detgraft.datasets.text import find_existing
 from detgraft.errors import DataError, Location
 
 _YAML_SUFFIXES = frozenset({".yaml", ".yml"})
@@ -54,7 +54,7 @@ def find_images(data: str | Path) -> ImageList:
         places = _train_entries(source)
     else:
         raise DataError(f"data must be a folder of images or a data YAML, found the file '{source}'")
-    paths = sorted({path for place in places for path in _in_place(place)})
+    paths = sorted({path for place in places for path in pictures_in(place)})
     if not paths:
         kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         shown = ", ".join(f"'{place}'" for place in places)
@@ -76,15 +76,6 @@ def _train_entries(file: Path) -> list[Path]:
     if missing is not None:
         raise DataError(f"'train:' leads to '{missing}', which does not exist here", Location(str(file)))
     return places
-
-
-def _in_place(place: Path) -> list[Path]:
-    if place.is_dir():
-        return list_images(place)
-    if place.suffix.lower() == ".txt":
-        lines = [line.strip().replace("\\", "/") for line in read_text(place)[0].splitlines()]
-        return [path if path.is_absolute() else place.parent / path for path in map(Path, filter(None, lines))]
-    return [place]
 
 
 def read_image(path: Path) -> Image.Image:
