@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detgraft.errors import PlanError
-from detgraft.plan.expression import Expression, GraftTerm, is_expression, parse_expression
+from detgraft.plan.expression import MAX_DEPTH, Expression, GraftTerm, is_expression, parse_expression
+from detgraft.upstream.describe.expressions import compose_mapping
 
 NAMES = st.from_regex(
     r"[A-Za-z_][A-Za-z0-9_.\-]{0,8}[A-Za-z0-9](/[A-Za-z0-9_.\-]{0,8}[a-z0-9])?", fullmatch=True
@@ -21,8 +22,10 @@ KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True)
 
 
 @st.composite
-def terms(draw: st.DrawFn) -> GraftTerm:
-    return GraftTerm(draw(NAMES), *draw(SITES), draw(st.dictionaries(KEYS, VALUES, max_size=3)))
+def terms(draw: st.DrawFn, depth: int = MAX_DEPTH) -> GraftTerm:
+    site = draw(SITES) if depth == MAX_DEPTH else (None, None)
+    inner = draw(st.none() | terms(depth - 1)) if depth > 1 else None
+    return GraftTerm(draw(NAMES), *site, draw(st.dictionaries(KEYS, VALUES, max_size=3)), inner)
 
 
 EXPRESSIONS = st.builds(
@@ -61,6 +64,23 @@ def test_spaces_quotes_and_case() -> None:
     assert parse_expression("yolo11n+carafe@neck") == parse_expression("yolo11n+carafe@head")
 
 
+def test_a_graft_inside_another() -> None:
+    loose = " yolo11n + C3k2 @ backbone.2 ( pinwheelconv( k = 5 ) , at = cv1 )+csp( faster )+csp( faster ,at=cv2)"
+    expression = parse_expression(loose)
+    assert str(expression) == "yolo11n+C3k2@backbone.2(pinwheelconv(k=5),at=cv1)+csp(faster)+csp(faster,at=cv2)"
+    assert expression.grafts[0] == GraftTerm(
+        "C3k2", "backbone", 2, {"at": "cv1"}, GraftTerm("pinwheelconv", keywords={"k": 5})
+    )
+    assert parse_expression("yolo11n+a(b(c(d)))").grafts[0].inner == GraftTerm(
+        "b", inner=GraftTerm("c", inner=GraftTerm("d"))
+    )
+
+
+def test_only_a_shell_takes_a_graft_inside() -> None:
+    with pytest.raises(PlanError, match=r"'carafe\(simam\)': 'CARAFE' takes no graft inside it"):
+        compose_mapping("yolo11n+carafe(simam)")
+
+
 def test_values_are_data() -> None:
     (term,) = parse_expression("a+b(i=3,f=0.5,e=1e-3,t=1x,q='3',n=none,code=__import__.os)").grafts
     assert term.keywords == {"i": 3, "f": 0.5, "e": 1e-3, "t": "1x", "q": "3", "n": None, "code": "__import__.os"}
@@ -86,6 +106,15 @@ def test_values_are_data() -> None:
         ("yolo11n+carafe(k_up='3)", "expected a value", 21),
         ("yolo11n+carafe(k_up=3) carafe", "expected '+' and another graft, or the end", 24),
         ("yolo11n+carafe;rm", "expected '+' and another graft, or the end", 15),
+        ("yolo11n+c3k2(faster", "expected '=' and a value after 'faster', or ')'", 20),
+        ("yolo11n+c3k2(faster eca)", "expected '=' and a value after 'faster', or ')'", 21),
+        ("yolo11n+c3k2(faster(", "expected an argument's name", 21),
+        ("yolo11n+c3k2(faster()", "expected ',' or ')'", 22),
+        ("yolo11n+c3k2(faster,eca)", "expected '=' and a value after 'eca'", 24),
+        ("yolo11n+c3k2(at=cv1,faster)", "expected '=' and a value after 'faster'", 27),
+        ("yolo11n+c3k2(faster@head)", "only that one has a site", 21),
+        ("yolo11n+c3k2(3)", "expected an argument's name", 14),
+        ("yolo11n+a(b(c(d(e))))", "more than 4 grafts inside each other", 17),
     ],
 )
 def test_an_error_shows_the_column(text: str, words: str, column: int) -> None:

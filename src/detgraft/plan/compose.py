@@ -119,6 +119,11 @@ class _Composer:
         if len(pyramids) > 1:
             names = " and ".join(f"'{term.name}'" for term, _ in pyramids)
             raise PlanError(f"{names} both replace the backbone; a model has one", self.where)
+        for term, entry in terms:
+            if term.inner is not None:
+                raise PlanError(
+                    f"'{term}': '{entry.name}' takes no graft inside it; an argument is written NAME=VALUE", self.where
+                )
         self.pyramid = pyramids[0][0] if pyramids else None
         claims: dict[tuple[int, bool], GraftTerm] = {}
         work: list[tuple[GraftTerm, Graft, list[int]]] = []

@@ -3,12 +3,14 @@
 ::
 
     expression := BASE ("+" graft)*
-    graft      := NAME ["@" site] ["(" [pair ("," pair)*] ")"]
+    graft      := NAME ["@" site] ["(" [(inner | pair) ("," pair)*] ")"]
+    inner      := NAME ["(" [(inner | pair) ("," pair)*] ")"]
     site       := ("backbone" | "head") ["." NUMBER]
     pair       := KEY "=" (NUMBER | "True" | "False" | "None" | quoted text | bare text)
 
-BASE is a model YAML's name without its ending, or a path to one. NAME may contain one "/" (``timm/resnet18``). Values
-are plain data and never evaluated.
+BASE is a model YAML's name without its ending, or a path to one. NAME may contain one "/" (``timm/resnet18``). What
+begins the parentheses without a "=" is another graft, which goes inside the first: ``c3k2(faster)``,
+``c3k2(pinwheelconv(k=5),at=cv1)``. It has no site of its own. Values are plain data and never evaluated.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from detgraft.plan.document import SECTIONS
 
 MAX_LENGTH = 2000
 MAX_GRAFTS = 50
+MAX_DEPTH = 4
+"""How many grafts can stand inside each other, the outermost included."""
 
 _KEY = re.compile(r"[A-Za-z_]\w*")
 _SITE = re.compile(r"([A-Za-z_]+)(?:\.(\d{1,4}))?")
@@ -45,17 +49,20 @@ class GraftTerm:
         section: ``backbone`` or ``head`` when the site is narrowed, else None.
         number: Row of that section, counted from 0, or None.
         keywords: Arguments.
+        inner: The graft that goes inside this one, or None; it has no site.
     """
 
     name: str
     section: str | None = None
     number: int | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    inner: GraftTerm | None = None
 
     def __str__(self) -> str:
         site = f"@{self.section}" + (f".{self.number}" if self.number is not None else "") if self.section else ""
-        pairs = ",".join(f"{key}={_written(value)}" for key, value in self.keywords.items())
-        return f"{self.name}{site}" + (f"({pairs})" if pairs else "")
+        inner = [] if self.inner is None else [str(self.inner)]
+        arguments = ",".join([*inner, *(f"{key}={_written(value)}" for key, value in self.keywords.items())])
+        return f"{self.name}{site}" + (f"({arguments})" if arguments else "")
 
 
 @dataclass(frozen=True)
@@ -135,10 +142,12 @@ class _Parser:
                 raise PlanError(f"the graft '{graft}' is given twice", Location(self.source))
         return Expression(base, tuple(grafts))
 
-    def graft(self) -> GraftTerm:
+    def graft(self, depth: int = 1) -> GraftTerm:
         name = self.match(NAME, "a graft's name, such as carafe").group()
         section, number = None, None
         if self.take("@"):
+            if depth > 1:
+                raise self.error(f"'{name}' stands where the graft around it does; only that one has a site")
             found = self.match(_SITE, "a site: backbone, head, backbone.2")
             section = {"neck": "head"}.get(found.group(1), found.group(1))
             number = int(found.group(2)) if found.group(2) else None
@@ -148,17 +157,36 @@ class _Parser:
                     f"a site is 'backbone' or 'head', with a row number if wanted; found '{section}'.{hint}",
                     found.start(),
                 )
-        return GraftTerm(name, section, number, self.pairs() if self.take("(") else {})
+        if not self.take("("):
+            return GraftTerm(name, section, number)
+        inner = self.inner(depth + 1)
+        return GraftTerm(name, section, number, self.pairs(first=inner is None), inner)
 
-    def pairs(self) -> dict[str, Any]:
+    def inner(self, depth: int) -> GraftTerm | None:
+        """The graft at the front of the parentheses, if that is no pair; nothing is read of a pair."""
+        self.skip()
+        found = NAME.match(self.text, self.position)
+        if found is None or not self.text[found.end() :].lstrip().startswith(("(", ")", ",", "@")):
+            return None
+        if depth > MAX_DEPTH:
+            raise self.error(f"more than {MAX_DEPTH} grafts inside each other")
+        return self.graft(depth)
+
+    def pairs(self, first: bool) -> dict[str, Any]:
+        """The pairs up to the closing parenthesis.
+
+        Args:
+            first: Nothing stands in front of them; else a comma does.
+        """
         pairs: dict[str, Any] = {}
         while not self.take(")"):
-            if pairs and not self.take(","):
+            if (pairs or not first) and not self.take(","):
                 raise self.error("expected ',' or ')'")
             found = self.match(_KEY, "an argument's name")
             key = found.group()
             if not self.take("="):
-                raise self.error(f"expected '=' and a value after '{key}'")
+                end = ", or ')'" if first and not pairs else ""
+                raise self.error(f"expected '=' and a value after '{key}'{end}")
             if key in pairs:
                 raise self.error(f"the argument '{key}' is given twice", found.start())
             pairs[key] = self.value()
