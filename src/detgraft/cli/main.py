@@ -146,11 +146,11 @@ def _pretrain(words: Words = None) -> None:
 
 @app.command("study")
 def _study(
-    action: Annotated[str, typer.Argument(metavar="init|run|status|report")],
+    action: Annotated[str, typer.Argument(metavar="init|run|retry|status|report")],
     words: Words = None,
     json: Json = False,
 ) -> None:
-    """Compare models over several seeds: detgraft study run FILE, or data=... base=... variants=... seeds=6"""
+    """Compare models over several seeds: detgraft study run FILE|FOLDER, or data=... base=... variants=... seeds=8"""
     from detgraft.cli import study
 
     raise typer.Exit(study.command(action, words or [], as_json=json))

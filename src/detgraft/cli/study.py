@@ -1,9 +1,10 @@
-"""``detgraft study init | run | status | report``: a fair comparison over several seeds."""
+"""``detgraft study init | run | retry | status | report``: a fair comparison over several seeds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,9 +13,16 @@ from rich.table import Table
 from detgraft.cli.arguments import check_keys, parse_pairs
 from detgraft.errors import ArgumentError, nearest
 from detgraft.study import api
+from detgraft.study.design.spec import StudySpec
 
-ACTIONS = ("init", "run", "status", "report")
-_OWN = {"run": ("retry", "resume", "extend"), "status": (), "report": ("out", "claims"), "init": ("out", "force")}
+ACTIONS = ("init", "run", "retry", "status", "report")
+_OWN = {
+    "run": ("retry", "resume", "extend"),
+    "retry": ("resume", "extend"),
+    "status": (),
+    "report": ("to", "claims"),
+    "init": ("to", "force"),
+}
 _SWITCHES = ("retry", "extend", "force")
 
 
@@ -28,32 +36,46 @@ def command(action: str, words: Sequence[str], *, as_json: bool) -> int:
         raise ArgumentError(f"study has {', '.join(ACTIONS)}; found '{action}'.{nearest(action, ACTIONS)}")
     own, study = _split(action, words)
     if action == "init":
-        print(api.init(str(study or own.get("out", "study.yaml")), force=bool(own.get("force"))))
+        if isinstance(study, dict):
+            raise ArgumentError(
+                f"study init takes the file to write, to=FILE or alone; found '{next(iter(study))}='. out= is a"
+                " study's folder everywhere, and stands in the study file."
+            )
+        print(api.init(study or str(own.get("to", "study.yaml")), force=bool(own.get("force"))))
         return 0
     if not study:
-        raise ArgumentError(f"study {action} needs a study file, or data=, base= and variants= in its place")
+        raise ArgumentError(f"study {action} needs a study file, a study's folder, or data=, base= and variants=")
+    spec = _opened(study)
     if action == "report":
         claims = own.get("claims")
-        written = api.report(
-            study, Path(str(own["out"])) if "out" in own else None, Path(str(claims)) if claims else None
-        )
+        written = api.report(spec, Path(str(own["to"])) if "to" in own else None, Path(str(claims)) if claims else None)
         print(json.dumps({"html": str(written.html)}) if as_json else written.html)
         return 0
-    if action == "run":
+    if action in ("run", "retry"):
         found = api.run(
-            study,
-            retry=bool(own.get("retry")),
+            spec,
+            retry=action == "retry" or bool(own.get("retry")),
             resume=str(own.get("resume", "continue")),
             extend=bool(own.get("extend")),
             say=(lambda _line: None) if as_json else print,
         )
     else:
-        found = api.status(study)
+        found = api.status(spec)
     if as_json:
         print(json.dumps(found.to_json(), ensure_ascii=False))
     else:
         _print(found)
     return 0 if found.complete else 1
+
+
+def _opened(study: str | dict[str, str]) -> StudySpec:
+    """A study; beside a file's name ``out=`` says where its folder is."""
+    if isinstance(study, dict) and "" in study:
+        file, out = study[""], Path(study["out"])
+        if Path(file).is_dir():
+            raise ArgumentError(f"out= is the study's folder, and '{file}' is one already; name one of them.")
+        return replace(api.open_study(file), out=out)
+    return api.open_study(study)
 
 
 def _split(action: str, words: Sequence[str]) -> tuple[dict[str, object], str | dict[str, str] | None]:
@@ -67,10 +89,15 @@ def _split(action: str, words: Sequence[str]) -> tuple[dict[str, object], str | 
     if len(rest) == 1 and "=" not in rest[0]:
         return own, rest[0]
     loose = [word for word in rest if "=" not in word]
+    pairs = {key: text for key, _, text in (word.partition("=") for word in rest if "=" in word)}
+    if len(loose) == 1 and list(pairs) == ["out"] and pairs["out"]:
+        return own, {"": loose[0], **pairs}
     if loose:
-        raise ArgumentError(f"study {action} takes one study file, or key=value arguments; found '{loose[0]}'")
-    pairs = [word.partition("=") for word in rest]
-    return own, {key: text for key, _, text in pairs}
+        raise ArgumentError(
+            f"study {action} takes one study file or folder (with out=FOLDER), or key=value arguments;"
+            f" found '{loose[0]}'"
+        )
+    return own, pairs
 
 
 def _print(found: api.Status) -> None:
@@ -81,9 +108,19 @@ def _print(found: api.Status) -> None:
         table.add_row(state, str(count))
     console = Console()
     console.print(table)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
     for line in found.warnings:
-        console.print(f"Warning: {line}", highlight=False, soft_wrap=True)
+        say(f"Warning: {line}")
     for label, error in found.failed.items():
-        console.print(f"{label}: {error}", highlight=False, soft_wrap=True)
+        say(f"{label}: {error}")
     for label, reason in found.damaged.items():
-        console.print(f"{label} is damaged: {reason} Train it again with retry.", highlight=False, soft_wrap=True)
+        say(f"{label} is damaged: {reason} Train it again with retry.")
+    for name, (verdict, reason) in found.verdicts.items():
+        say(f"{name}: {verdict}. {reason}")
+    if found.report is not None:
+        say(found.headline)
+        say(f"Report: {found.report}")
+    say(f"Go on with: {found.go_on}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from detgraft.base.extras import require
@@ -12,11 +14,18 @@ from detgraft.base.files import write_atomic
 from detgraft.base.provenance import versions
 from detgraft.errors import ArgumentError, Location
 from detgraft.study.design.errors import StudyChangedError, StudyError
-from detgraft.study.design.spec import StudySpec, read_spec, spec_from_arguments
+from detgraft.study.design.spec import (
+    STUDY_FILE,
+    StudySpec,
+    is_own_copy,
+    read_folder_spec,
+    read_spec,
+    spec_from_arguments,
+)
 from detgraft.study.design.template import TEMPLATE
 from detgraft.study.judge.analysis import mixed_versions, progress
 from detgraft.study.judge.evidence import State
-from detgraft.study.report.report import Report, write_report
+from detgraft.study.report.report import Report, headline, write_report
 from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
 from detgraft.study.run.inputs import announce, forget_replaced_weights
 from detgraft.study.run.pools import RayPool
@@ -41,6 +50,10 @@ class Status:
         warnings: What is wrong with the study as a whole.
         cells: Every cell with its state.
         spared: Number of cells without a result that a sequential study does not need; 0 until every variant stopped.
+        report: The page that was written at the end of a run; None where nothing could be compared, and for a mere
+            question.
+        headline: The verdicts in one sentence; empty without a report.
+        verdicts: Verdict of each variant with its reason, by its name.
     """
 
     name: str
@@ -51,6 +64,17 @@ class Status:
     warnings: tuple[str, ...]
     cells: tuple[tuple[Cell, State], ...]
     spared: int = 0
+    report: Path | None = None
+    headline: str = ""
+    verdicts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def go_on(self) -> str:
+        """The command that takes the study on; for a complete one, the one that writes its report again."""
+        again = self.failed or self.damaged
+        left = sum(self.states.get(s.value, 0) for s in (State.PENDING, State.RUNNING, State.BROKEN_OFF)) - self.spared
+        action = "report" if self.complete else "retry" if again and left <= 0 else "run"
+        return f"detgraft study {action} {shlex.quote(os.path.relpath(self.folder))}"
 
     @property
     def complete(self) -> bool:
@@ -68,6 +92,10 @@ class Status:
             "failed": dict(self.failed),
             "damaged": dict(self.damaged),
             "warnings": list(self.warnings),
+            "report": None if self.report is None else str(self.report),
+            "headline": self.headline,
+            "verdicts": {name: verdict for name, (verdict, _) in self.verdicts.items()},
+            "go_on": self.go_on,
             "cells": [
                 {"arm": c.arm.name, "role": c.arm.role, "seed": c.seed, "state": s.value, **c.progress()}
                 for c, s in self.cells
@@ -76,10 +104,10 @@ class Status:
 
 
 def open_study(study: Study) -> StudySpec:
-    """A checked study from a file, from ``key=value`` arguments, or as it is.
+    """A checked study from a file, from its own folder, from ``key=value`` arguments, or as it is.
 
     Args:
-        study: Path of a study file, a mapping of arguments to their texts, or a study.
+        study: Path of a study file or of a study's folder, a mapping of arguments to their texts, or a study.
 
     Raises:
         StudyError: It is no valid study.
@@ -88,6 +116,11 @@ def open_study(study: Study) -> StudySpec:
         return study
     if isinstance(study, Mapping):
         return spec_from_arguments(study)
+    path = Path(study)
+    if path.is_dir():
+        return read_folder_spec(path)
+    if path.name == STUDY_FILE and is_own_copy(path):
+        return read_folder_spec(path.parent)
     return read_spec(study)
 
 
@@ -133,7 +166,7 @@ def run(
     lock = folder.lock()
     try:
         folder.open(extend)
-        slots = local_slots(spec.workers)
+        slots = local_slots(spec.workers, spec.device)
         forget_replaced_weights(folder)
         # Initial weights are fetched here, once; the runs themselves stay offline.
         preflight(folder, replace(slots[0], online=spec.init != "scratch"), say)
@@ -141,7 +174,9 @@ def run(
         announce(folder, say)
         for line in _other_versions(folder):
             say(f"Warning: {line}")
-        pool: Pool = RayPool(spec.address, spec.workers) if spec.executor == "ray" else LocalPool(slots)
+        pool: Pool = LocalPool(slots)
+        if spec.executor == "ray":
+            pool = RayPool(spec.address, spec.workers, cpu=spec.device == ("cpu",))
         tell = listen or (lambda event: say(describe(event)))
         Engine(folder, pool, tell, lambda cell: _track(folder, cell, say)).run(retry, resume == "restart")
     except KeyboardInterrupt:
@@ -149,7 +184,23 @@ def run(
         raise
     finally:
         lock.release()
-    return status(spec)
+    return _concluded(spec, status(spec), say)
+
+
+def _concluded(spec: StudySpec, found: Status, say: Callable[[str], None]) -> Status:
+    """The status with what the runs so far allow to say, and the report written."""
+    try:
+        written = report(spec)
+    except StudyError as error:
+        say(f"No report yet: {error}")
+        return found
+    said = {item.comparison.variant: item.comparison for item in written.analysis.judged}
+    return replace(
+        found,
+        report=written.html,
+        headline=headline(written.analysis),
+        verdicts={name: (one.verdict.value, one.reason) for name, one in said.items()},
+    )
 
 
 def _track(folder: StudyFolder, cell: Cell, say: Callable[[str], None]) -> None:
@@ -206,12 +257,12 @@ def _other_versions(folder: StudyFolder) -> list[str]:
     return lines
 
 
-def report(study: Study, out: Path | None = None, claims: Path | None = None) -> Report:
+def report(study: Study, to: Path | None = None, claims: Path | None = None) -> Report:
     """Write the report of a study from the results that exist so far.
 
     Args:
         study: See :func:`open_study`.
-        out: Folder for ``report.html``, ``report.md``, ``results.csv`` and ``verdicts.json``; ``report`` in the
+        to: Folder for ``report.html``, ``report.md``, ``results.csv`` and ``verdicts.json``; ``report`` in the
             study's folder by default.
         claims: Markdown file with what others published on the same data, shown beside the results.
 
@@ -221,7 +272,7 @@ def report(study: Study, out: Path | None = None, claims: Path | None = None) ->
     spec = open_study(study)
     folder = StudyFolder(spec)
     folder.check_unchanged()
-    return write_report(folder, out or folder.path / "report", claims)
+    return write_report(folder, to or folder.path / "report", claims)
 
 
 def init(path: str | Path = "study.yaml", force: bool = False) -> Path:

@@ -38,13 +38,14 @@ REFUSED = {
     "model": "write it under base: or variants:",
     "data": "write it as the study's own data:",
     "seed": "write it as the study's own seeds:",
+    "device": "write it as the study's own device:, which holds for every arm",
     "pretrained": "write it as the study's init:",
     "transfer": "write it as the study's init:",
     "transfer_min": "write it as the study's own transfer_min:",
     "plugins": "write it as the study's own plugins:",
     "time": "a limit in hours gives arms different numbers of epochs; set epochs",
     **dict.fromkeys(
-        ("mode", "task", "project", "name", "exist_ok", "resume", "save", "save_dir", "val", "device", "split"), _OWNED
+        ("mode", "task", "project", "name", "exist_ok", "resume", "save", "save_dir", "val", "split"), _OWNED
     ),
     "cfg": "a file of further arguments would pass by what is checked here; write its arguments themselves",
     "freeze": "it counts layers, which are other ones in each arm, and random ones wherever a graft stands",

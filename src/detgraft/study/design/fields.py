@@ -31,6 +31,10 @@ def read_fields(located: Located, default_name: str) -> dict[str, Any]:
     controls = _controls(located, base_model, names)
     if "address" in located.values and keys.executor != "ray":
         raise located.fail("address: belongs to 'executor: ray' only.", "address")
+    if keys.executor == "ray" and keys.device not in ((), ("cpu",)):
+        raise located.fail(
+            "device: Ray gives each run its GPU; only 'device: cpu' goes with 'executor: ray'.", "device"
+        )
     seeds = keys.seeds or (tuple(range(terms.LOOKS[-1])) if "stop" in located.values else ())
     if not seeds:
         raise located.fail("the key 'seeds:' is missing; 8 is a sensible number.")
@@ -53,6 +57,7 @@ def read_fields(located: Located, default_name: str) -> dict[str, Any]:
         "address": keys.address or None,
         "workers": keys.workers,
         "stall": keys.stall,
+        "device": keys.device,
         "track": tuple(item for item in keys.track if item != "none"),
         "out": Path(keys.out or f"runs/study/{name}"),
     }

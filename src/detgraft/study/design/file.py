@@ -52,6 +52,19 @@ def _stall(value: Any) -> float | None:
     return float(value)
 
 
+def _devices(value: Any) -> tuple[str, ...]:
+    """``cpu``, one GPU's number, or several: as a list, or as in ``0,1``."""
+    if value == "cpu":
+        return ("cpu",)
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    numbers = [str(part).strip().removeprefix("cuda:") for part in parts if not isinstance(part, bool)]
+    if len(numbers) != len(parts) or not parts or len(set(numbers)) != len(numbers):
+        raise ValueError
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise ValueError
+    return tuple(str(int(number)) for number in numbers)
+
+
 def _listed(value: Any) -> Any:
     """One text stands for a list of one, and nothing for an empty list."""
     return value if isinstance(value, list) else [] if value is None else [value]
@@ -61,6 +74,7 @@ def _mapped(value: Any) -> Any:
     return {} if value is None else value
 
 
+_MARGIN = f"a number from 1e-06 to {terms.MOST_MARGIN:g}"
 _LINES = Expected("'key: value' lines")
 _TEXT = Expected("a text")
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), _TEXT]
@@ -71,6 +85,11 @@ Seeds = Annotated[
 ]
 Workers = Annotated[int | None, PlainValidator(_workers), Expected("'auto' or how many runs at once")]
 Stall = Annotated[float | None, PlainValidator(_stall), Expected(f"a number from 2 to {MOST_STALL:g}, or none")]
+Devices = Annotated[
+    tuple[str, ...],
+    PlainValidator(_devices),
+    Expected("cpu, or the numbers of the GPUs over which the runs are spread, such as 0 or [0, 1]"),
+]
 Trackers = Annotated[
     list[Annotated[str, _any_of((*terms.TRACKERS, "none"))]],
     BeforeValidator(_listed),
@@ -87,7 +106,7 @@ class MetricsKeys(_Strict):
 
     primary: Annotated[str, _any_of(terms.PRIMARY), _one_of(terms.PRIMARY)] = terms.Metrics.primary
     split: Annotated[str, _any_of(terms.SPLITS), _one_of(terms.SPLITS)] = terms.Metrics.split
-    margin: Annotated[float, Field(ge=1e-6, le=1), Expected("a number from 1e-06 to 1")] = terms.Metrics.margin
+    margin: Annotated[float, Field(ge=1e-6, le=terms.MOST_MARGIN), Expected(_MARGIN)] = terms.Metrics.margin
     alpha: Annotated[float, Field(ge=1e-6, le=0.5), Expected("a number from 1e-06 to 0.5")] = terms.Metrics.alpha
     bootstrap: Annotated[int, Field(ge=0, le=100_000), Expected("a whole number to 100000")] = terms.Metrics.bootstrap
 
@@ -109,6 +128,7 @@ class StudyKeys(_Strict):
     controls: Any = "scale"
     metrics: Annotated[MetricsKeys, BeforeValidator(_mapped), _LINES] = MetricsKeys()
     plugins: Annotated[list[Text], BeforeValidator(_listed), _TEXT] = []
+    device: Devices = ()
     executor: Annotated[str, _any_of(terms.EXECUTORS), _one_of(terms.EXECUTORS)] = "local"
     address: Text = ""
     workers: Workers = None
@@ -138,6 +158,10 @@ def read_keys(located: Located) -> StudyKeys:
         raise located.fail(f"unknown {what} {key!r}; known are {', '.join(known)}.{nearest(key, known)}", *place)
     if problems[0]["type"] == "missing":
         raise located.fail(f"the key '{key}:' is missing.")
+    if place == ("metrics", "margin") and isinstance(given, (int, float)) and given > terms.MOST_MARGIN:
+        raise located.fail(
+            f"margin: {given:g} is {100 * given:g} points; write {given / 100:g} for {given:g} of them.", *place
+        )
     expected = expected_at(StudyKeys, place)
     raise located.fail(
         f"{key}: expected {expected.text}, found {given!r:.200}.{nearest(str(given), expected.choices)}", *place

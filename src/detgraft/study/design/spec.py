@@ -6,10 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from detgraft.base.files import read_json
 from detgraft.base.located import Kind, Located, read_located
 from detgraft.base.values import read_value
 from detgraft.errors import Location
@@ -19,6 +22,9 @@ from detgraft.study.design.fields import read_fields
 from detgraft.study.design.file import MetricsKeys, StudyKeys
 from detgraft.study.design.terms import STALL, Arm, Metrics
 
+STUDY_FILE = "study.yaml"
+"""Name of a study's own copy of its file, in its folder."""
+WRITTEN = "# What this folder's runs were asked to do, written by detgraft. Go on with: detgraft study run FOLDER\n"
 KIND = Kind("study file", most_values=20_000, most_depth=20, unique=True)
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None}
 
@@ -36,6 +42,8 @@ class StudySpec:
         fingerprints: SHA-256 of every file that the study names, by the name as written.
         factors: What a factorial study varies; its variants are the combinations. None otherwise.
         looks: Numbers of seeds after which a sequential study looks; empty where it runs all its seeds.
+        device: ``("cpu",)``, or the GPUs over which the runs are spread, one GPU for each; empty for what is there.
+        written: The values as they were written, before factors became variants.
     """
 
     name: str
@@ -61,6 +69,8 @@ class StudySpec:
     looks: tuple[int, ...] = ()
     factors: Factors | None = None
     stall: float | None = STALL
+    device: tuple[str, ...] = ()
+    written: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def source(self) -> str:
@@ -102,6 +112,8 @@ class StudySpec:
             "files": dict(sorted(self.fingerprints.items())),
             **({"looks": list(self.looks)} if self.looks else {}),
             **({"factors": [list(self.factors.names), self.factors.order]} if self.factors else {}),
+            # Which of several GPUs made a run does not matter; whether one did, does.
+            **({"device": "cpu" if self.device == ("cpu",) else "gpu"} if self.device else {}),
         }
 
     def digest(self) -> str:
@@ -152,6 +164,48 @@ def spec_from_arguments(arguments: Mapping[str, str]) -> StudySpec:
     return build_spec(Located("command line", values, error=StudyError), Path.cwd(), "study")
 
 
+def study_text(spec: StudySpec) -> str:
+    """A study as the text of a study file, for its own folder.
+
+    Args:
+        spec: The study; where its folder is stays out, because the file lies in it.
+    """
+    values = {"name": spec.name, **{key: value for key, value in spec.written.items() if key not in ("name", "out")}}
+    return WRITTEN + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def is_own_copy(path: Path) -> bool:
+    """Whether a file is the copy of a study file that detgraft keeps in the study's folder."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline() == WRITTEN
+    except OSError:
+        return False
+
+
+def read_folder_spec(folder: Path) -> StudySpec:
+    """The study that a study's folder holds.
+
+    Args:
+        folder: The folder, with ``study.yaml`` and ``study.json``.
+
+    Raises:
+        StudyError: It holds none.
+    """
+    path = folder / STUDY_FILE
+    if not path.is_file():
+        raise StudyError(
+            f"is no study's folder: it holds no {STUDY_FILE}. Name the study file, or the folder that its out: names.",
+            Location(str(folder)),
+        )
+    located = read_located(path, StudyError, KIND)
+    raw = read_json(folder / "study.json")
+    root = raw.get("root") if isinstance(raw, dict) else None
+    # Without study.json nothing says what paths were relative to; the place that commands are given in is usual.
+    base = (folder / root).resolve() if isinstance(root, str) else Path.cwd()
+    return replace(build_spec(located, base, folder.resolve().name), out=folder)
+
+
 def _scalar(text: str) -> Any:
     """Read one value of the command line with the words that a study file has; ``none`` is a text there, too."""
     return read_value(text.strip(), _WORDS)
@@ -172,9 +226,10 @@ def build_spec(located: Located, folder: Path, default_name: str) -> StudySpec:
         default_name: Name of the study when the file gives none.
     """
     located.check_keys(located.values, StudyKeys.model_fields, "key")
+    written = dict(located.values)
     located, factors = expand(located)
     fields = read_fields(located, default_name)
-    spec = StudySpec(located=located, folder=folder, factors=factors, **fields)
+    spec = StudySpec(located=located, folder=folder, factors=factors, written=written, **fields)
     return StudySpec(**{**vars(spec), "fingerprints": fingerprints(spec)})
 
 

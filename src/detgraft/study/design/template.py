@@ -57,6 +57,8 @@ metrics:
 
 # plugins: [my_blocks.py]
 
+# device: cpu              # or the numbers of the GPUs over which the runs are spread; the same for every arm
+
 # local runs as many trainings at once as there are GPUs (one without); ray spreads them over several machines.
 executor: local
 # address: auto            # of a running Ray cluster

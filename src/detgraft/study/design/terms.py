@@ -17,6 +17,9 @@ STALL = 10.0
 MARGIN = 0.01
 """Differences of AP (0 to 1) up to this size are called "no difference": 1 AP point."""
 
+MOST_MARGIN = 0.2
+"""Largest margin; a larger one was meant in points, or calls everything "no difference"."""
+
 SEQUENTIAL = "sequential"
 LOOKS = (3, 4, 6, 8, 10, 12)
 """Numbers of seeds after which a sequential study looks, unless its file says otherwise."""

@@ -16,7 +16,7 @@ from detgraft.base.files import read_json, write_json
 from detgraft.base.processors import available_cpus
 from detgraft.errors import Location
 from detgraft.study.design.config import config_of
-from detgraft.study.design.errors import DamagedError, StudyBusyError
+from detgraft.study.design.errors import DamagedError, StudyBusyError, StudyError
 from detgraft.study.design.seal import read_sealed, seal
 from detgraft.study.judge.analysis import progress
 from detgraft.study.judge.evidence import State
@@ -133,13 +133,25 @@ def visible_gpus() -> list[str]:
     return named[:count] if named else [str(index) for index in range(count)]
 
 
-def local_slots(workers: int | None) -> list[Slot]:
+def local_slots(workers: int | None, device: Sequence[str] = ()) -> list[Slot]:
     """Slots of this machine.
 
     Args:
         workers: Runs at once; as many as GPUs by default, one without a GPU.
+        device: ``("cpu",)``, or the numbers of the GPUs to use; all by default.
+
+    Raises:
+        StudyError: A GPU that is not there.
     """
+    if tuple(device) == ("cpu",):
+        count = workers or 1
+        return [Slot("", max(available_cpus() // count, 1))] * count
     gpus = visible_gpus()
+    for number in device:
+        if int(number) >= len(gpus):
+            there = f"0 to {len(gpus) - 1}" if gpus else "none"
+            raise StudyError(f"device: there is no GPU {number} on this machine; there are: {there}.")
+    gpus = [gpus[int(number)] for number in device] or gpus
     count = workers or max(len(gpus), 1)
     threads = max(available_cpus() // count, 1)
     return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]

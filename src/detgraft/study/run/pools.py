@@ -21,18 +21,20 @@ from detgraft.study.run.store import Cell
 from detgraft.study.run.warden import dismiss, post
 
 
-def run_remotely(folder: str, threads: int, command: Sequence[str]) -> int:
+def run_remotely(folder: str, threads: int, command: Sequence[str], cpu: bool = False) -> int:
     """What a Ray worker does: start the child and wait for it. Ray has set CUDA_VISIBLE_DEVICES for this worker.
 
     Args:
         folder: The cell's folder.
         threads: Threads of the run.
         command: What to start; the folder is added.
+        cpu: Hide the GPUs from it.
 
     Returns:
         The child's exit status.
     """
-    process = start(command, Path(folder), Slot(os.environ.get("CUDA_VISIBLE_DEVICES"), threads))
+    gpu = "" if cpu else os.environ.get("CUDA_VISIBLE_DEVICES")
+    process = start(command, Path(folder), Slot(gpu, threads))
     try:
         return process.wait()
     finally:
@@ -46,12 +48,15 @@ class RayPool:
         address: Address of a running cluster (``auto``, or ``HOST:6379``); None starts one on this machine alone.
         workers: Runs at once; by default as many as the cluster has GPUs, or one run for every machine without any.
         command: What to start for a cell.
+        cpu: Hide the GPUs from every run.
 
     Raises:
         MissingExtraError: Ray is not installed.
     """
 
-    def __init__(self, address: str | None, workers: int | None, command: Sequence[str] = CELL) -> None:
+    def __init__(
+        self, address: str | None, workers: int | None, command: Sequence[str] = CELL, *, cpu: bool = False
+    ) -> None:
         # Read when Ray starts: no usage report leaves the machine.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         ray = require("ray")
@@ -68,7 +73,7 @@ class RayPool:
             options.pop("include_dashboard")
         ray.init(**options)
         resources = ray.cluster_resources()
-        gpus, cpus = int(resources.get("GPU", 0)), max(int(resources.get("CPU", 1)), 1)
+        gpus, cpus = 0 if cpu else int(resources.get("GPU", 0)), max(int(resources.get("CPU", 1)), 1)
         machines = sum(1 for node in ray.nodes() if node.get("Alive"))
         self._capacity = workers or gpus or machines
         self._threads = max(cpus // self._capacity, 1)
@@ -76,6 +81,7 @@ class RayPool:
         # Retrying is the engine's business, which knows whether a run made progress.
         self._remote = ray.remote(num_cpus=self._threads, max_retries=0, **needs)(run_remotely)
         self._running: dict[Any, Cell] = {}
+        self._cpu = cpu
 
     @property
     def capacity(self) -> int:
@@ -84,7 +90,7 @@ class RayPool:
 
     def begin(self, cell: Cell) -> None:
         """Start a run on whichever machine has room."""
-        task = self._remote.remote(str(cell.folder), self._threads, list(self._command))
+        task = self._remote.remote(str(cell.folder), self._threads, list(self._command), self._cpu)
         self._running[task] = cell
 
     def ended(self) -> list[tuple[Cell, int]]:

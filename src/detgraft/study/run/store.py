@@ -3,6 +3,7 @@
 Files are believed only after they have been compared: a result counts when it is that of its arm, seed and study, whole
 and unchanged (:mod:`detgraft.study.judge.verification`).
 
+OUT/study.yaml                   the study file, as it was when the runs were last begun
 OUT/study.json                   the study's identity, its digest, and how it was extended
 OUT/inputs.json                  what the runs read, as announced before the first one
 OUT/study.lock                   held by the process that runs the study
@@ -18,6 +19,7 @@ OUT/cells/ARM/seed_N/cell.json   the run's resolved configuration
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,12 +27,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from detgraft.base.files import read_json, write_json
+from detgraft.base.files import read_json, write_atomic, write_json
 from detgraft.errors import Location
 from detgraft.study.design.config import CellConfig, config_of, weights_of
 from detgraft.study.design.errors import DamagedError, StudyBusyError, StudyChangedError, StudyError
 from detgraft.study.design.seal import changed_since, is_sealed, read_object, read_sealed, seal
-from detgraft.study.design.spec import StudySpec, changes, digest_of, only_adds
+from detgraft.study.design.spec import STUDY_FILE, StudySpec, changes, digest_of, is_own_copy, only_adds, study_text
 from detgraft.study.design.terms import Arm, asks_for_weights, marked_slug_of
 from detgraft.study.judge.evidence import Run, State
 from detgraft.study.judge.result import Result
@@ -391,10 +393,15 @@ class StudyFolder:
                 "identity": identity,
                 "extended": history,
                 "digests": digests,
+                "root": _relative(self.spec.folder, self.path),
             }
         )
         if raw != content:
             write_json(self.path / "study.json", content)
+        own = self.path / STUDY_FILE
+        # A person's own file may lie here, with `out: .`.
+        if not own.exists() or is_own_copy(own):
+            write_atomic(own, study_text(self.spec))
 
     def _started_studies(self) -> set[str]:
         """Digests of the studies that the started runs of this study were begun with."""
@@ -431,6 +438,14 @@ class StudyFolder:
     def arm_file(self, arm: Arm) -> Path:
         """Where the preflight of an arm is written."""
         return self.path / "arms" / f"{arm.slug}.json"
+
+
+def _relative(place: Path, start: Path) -> str:
+    """A folder as seen from another, so that the two can be moved together; absolute on another drive."""
+    try:
+        return Path(os.path.relpath(place.resolve(), start)).as_posix()
+    except ValueError:
+        return str(place.resolve())
 
 
 def now() -> str:
