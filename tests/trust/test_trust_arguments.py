@@ -13,7 +13,7 @@ from trust_support import SMALL, log, written
 import detgraft
 from detgraft.cli import run
 from detgraft.demo.made import make_shapes
-from detgraft.errors import ArgumentError, DataError, PlanError
+from detgraft.errors import ArgumentError, DataError, DetgraftError, PlanError
 
 pytestmark = pytest.mark.trust
 
@@ -140,6 +140,44 @@ def test_random_weights_are_said_before_validating_and_predicting(made_set: str,
         detgraft.YOLO(stock).predict(picture, imgsz=64, verbose=False)
         detgraft.YOLO(written(SMALL), transfer=stock).predict(picture, imgsz=64, verbose=False)
     assert not any("random weights" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("freeze: 2", "freeze_random=True"),
+        ("freeze: backbone", "freeze takes"),
+        ("batch: 0", "batch must be"),
+        ("data: absent.yaml", "absent.yaml"),
+        ("resume: true", "goes on with"),
+    ],
+)
+def test_a_file_of_settings_is_checked_like_arguments(line: str, said: str, made_set: str, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(line + "\n", "utf-8")
+    data = {} if line.startswith("data") else {"data": made_set}
+    others = {key: value for key, value in TINY.items() if not line.startswith(key)}
+    with pytest.raises(DetgraftError, match=said):
+        small().train(cfg=str(settings), project=str(tmp_path), **data, **others)
+    assert not list(tmp_path.rglob("args.yaml"))  # no run was begun
+
+
+def test_a_given_argument_wins_over_the_file_of_settings(made_set: str, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"batch: 0\nproject: {tmp_path / 'of-file'}\ndata: {made_set}\n", "utf-8")
+    small().train(cfg=str(settings), **{**TINY, "batch": 2, "name": "run"})
+    assert (tmp_path / "of-file" / "run" / "weights" / "last.pt").is_file()
+
+
+def test_no_download_script_of_a_list_of_data_sets_runs(made_set: str, tmp_path: Path) -> None:
+    hostile = tmp_path / "hostile.yaml"
+    ran = tmp_path / "ran"
+    hostile.write_text(
+        f"path: {tmp_path}\ntrain: absent\nval: absent\nnames: [a]\ndownload: |\n  open({str(ran)!r}, 'w')\n", "utf-8"
+    )
+    with pytest.raises(DetgraftError):
+        small().train(data=[made_set, str(hostile)], project=str(tmp_path), name="run", **TINY)
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize(

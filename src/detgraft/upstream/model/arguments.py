@@ -55,6 +55,26 @@ def check_transfer(transfer: object, minimum: object) -> None:
         raise ArgumentError(f"transfer_min={minimum} needs transfer=CHECKPOINT; without it nothing is transferred")
 
 
+def with_settings_file(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a training's arguments with those of the file that ``cfg=`` names; what is given beside it wins.
+
+    Raises:
+        ArgumentError: No such file, or it holds no settings.
+    """
+    given = dict(kwargs)
+    if not given.get("cfg"):
+        return given
+    from ultralytics.utils import YAML, checks
+
+    try:
+        settings = YAML.load(checks.check_yaml(given["cfg"]))
+    except Exception as error:  # whatever PyYAML and the search for files raise
+        raise ArgumentError(f"cfg={given['cfg']} cannot be read as a file of settings: {error}") from error
+    if not isinstance(settings, dict):
+        raise ArgumentError(f"cfg={given['cfg']} holds no settings (KEY: VALUE lines)")
+    return {**settings, **given}
+
+
 def check_training(wrapper: Any, kwargs: Mapping[str, Any]) -> None:
     """Check a training's arguments that Ultralytics would take for something else without a word.
 

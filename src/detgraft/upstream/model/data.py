@@ -17,7 +17,8 @@ def prepare_data(data: Any, task: str, project: str | Path | None = None, *, dow
     """Check ``data=`` and derive or correct its YAML where needed.
 
     Args:
-        data: A data YAML, a folder laid out in splits, or anything else that Ultralytics takes (returned as it is).
+        data: A data YAML, a folder laid out in splits, a list of these (a training goes through them in turn), or
+            anything else that Ultralytics takes (returned as it is).
         task: The model's task; classification data has no YAML.
         project: Folder of the runs; a derived or corrected YAML is written beside the run.
         download: Let a data YAML fetch missing pictures or run its ``download:`` script. Otherwise Ultralytics gets a
@@ -29,6 +30,8 @@ def prepare_data(data: Any, task: str, project: str | Path | None = None, *, dow
     Raises:
         DataError: The data set is missing or not laid out as a detector needs it.
     """
+    if isinstance(data, (list, tuple)):
+        return [prepare_data(each, task, project, download=download) for each in data]
     if not isinstance(data, (str, Path)) or task == "classify" or _is_upstream_own(str(data)):
         return data
     path = Path(data)

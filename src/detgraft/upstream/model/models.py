@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from detgraft.upstream.model.arguments import (
     frozen_layers,
     refuse_random_freeze,
     warn_untrained,
+    with_settings_file,
 )
 from detgraft.upstream.model.build import build, model_file, named_description
 from detgraft.upstream.model.data import prepare_data
@@ -126,23 +127,24 @@ class _Grafting:
             ArgumentError: An argument that Ultralytics would take for something else without a word.
         """
         freeze_random = bool(kwargs.pop("freeze_random", False))
-        check_training(self, kwargs)
+        settings = with_settings_file(kwargs)
+        check_training(self, settings)
         for key in ("pretrained", "resume", "distill_model"):  # Ultralytics' trainer opens these without restriction
-            if isinstance(kwargs.get(key), (str, Path)) and Path(str(kwargs[key])).is_file():
+            if isinstance(settings.get(key), (str, Path)) and Path(str(settings[key])).is_file():
                 with trusting(self.trusted):
-                    open_checkpoint(kwargs[key])
-        frozen = frozen_layers(self.model, kwargs.get("freeze"))
-        if frozen and not freeze_random and not kwargs.get("resume"):
-            given = self._given(kwargs.get("pretrained", self.overrides.get("pretrained")))
-            refuse_random_freeze(self.model, frozen, given, kwargs["freeze"])
-        self._prepare(kwargs)
+                    open_checkpoint(settings[key])
+        frozen = frozen_layers(self.model, settings.get("freeze"))
+        if frozen and not freeze_random and not settings.get("resume"):
+            given = self._given(settings.get("pretrained", self.overrides.get("pretrained")))
+            refuse_random_freeze(self.model, frozen, given, settings["freeze"])
+        self._prepare(kwargs, settings)
         with trusting(self.trusted):
             return super().train(trainer, **kwargs)  # type: ignore[misc]
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate; see Ultralytics. ``data`` and ``download`` as in :meth:`train`."""
         warn_untrained(self, "val")
-        self._prepare(kwargs)
+        self._prepare(kwargs, kwargs)
         return super().val(validator, **kwargs)  # type: ignore[misc]
 
     def predict(self, source: Any = None, stream: Any = False, predictor: Any = None, **kwargs: Any) -> Any:
@@ -174,10 +176,11 @@ class _Grafting:
         given = {layer.index: layer.transferred for layer in report.layers} if report is not None else {}
         return given | {i: len(self.model.model[i].state_dict()) for i in (_filled_by_rows(name) if from_yaml else ())}
 
-    def _prepare(self, kwargs: dict[str, Any]) -> None:
-        download = bool(kwargs.pop("download", False))
-        if kwargs.get("data") is not None:
-            kwargs["data"] = prepare_data(kwargs["data"], self.task, kwargs.get("project"), download=download)
+    def _prepare(self, kwargs: dict[str, Any], settings: Mapping[str, Any]) -> None:
+        """Put the checked ``data=`` among the arguments, also where a file of settings names it."""
+        data, download = settings.get("data"), bool(kwargs.pop("download", False))
+        if data is not None:
+            kwargs["data"] = prepare_data(data, self.task, settings.get("project"), download=download)
 
 
 def _filled_by_rows(name: str) -> list[int]:
