@@ -50,7 +50,7 @@ REASONS = {
     "agnostic_nms: true": "measures every arm in one way of its own",
     "format: onnx": "belongs to exports",
     "save_crop: true": "belongs to prediction",
-    "erasing: 0.1": "belongs to classification",
+    "crop_fraction: 0.9": "it changes which part of a picture Ultralytics classifies",
 }
 
 

@@ -119,14 +119,13 @@ def test_the_report_says_that_a_yaml_arm_started_with_weights_of_its_own(tmp_pat
 
 
 @pytest.mark.trust
-@pytest.mark.parametrize(("base", "task"), [("yolo11n-obb", "obb"), ("yolo11n-cls", "classify")])
-def test_a_task_without_upright_boxes_is_refused(base: str, task: str, shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(DetgraftError, match=f"made for the task {task}, and a study measures upright boxes only"):
-        checked(make(tmp_path, shapes, base=base), arm=0)
+def test_classification_needs_class_folders(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(DetgraftError, match=r"data\.yaml: classification needs a folder with train/CLASS/"):
+        checked(make(tmp_path, shapes, base="yolo11n-cls"), arm=0)
 
 
 @pytest.mark.trust
-def test_segmentation_is_said_to_be_judged_by_boxes(shapes: Path, tmp_path: Path) -> None:
+def test_what_decides_is_said_before_the_training(shapes: Path, tmp_path: Path) -> None:
     spec = make(tmp_path, shapes, base="yolo11n-seg")
     folder = StudyFolder(spec)
     folder.open()
@@ -142,16 +141,14 @@ def test_segmentation_is_said_to_be_judged_by_boxes(shapes: Path, tmp_path: Path
         preflight.preflight(folder, None, lines.append)  # type: ignore[arg-type]  # every arm is checked already
 
     tell()
-    assert lines == [
-        "Note: 'yolo11n-seg' is made for the task segment. This study judges it by its boxes; masks are not measured."
-    ]
+    assert lines == ["Note: 'yolo11n-seg' is made for the task segment; AP of masks, by faster-coco-eval, decides."]
     answers["carafe"]["task"] = "detect"
     with pytest.raises(StudyError, match="line 4: 'carafe' is made for the task detect, the base 'yolo11n-seg' for"):
         tell()
 
 
 @pytest.mark.trust
-def test_the_title_says_that_boxes_decided(tmp_path: Path) -> None:
+def test_the_title_says_that_boxes_decided_a_study_of_an_earlier_version(tmp_path: Path) -> None:
     pytest.importorskip("plotly", reason="the extra study is not installed")
     study = finished_study(tmp_path, pictures=False)
     for mark, more in (("(M)", "masks"), ("(P)", "key points")):

@@ -47,6 +47,8 @@ class LabelledPicture:
     file: str
     classes_G: Any
     boxes_G4: Any
+    outlines_G: Any = ()
+    points_GKC: Any = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class Validated:
     pictures: tuple[LabelledPicture, ...]
     names: Mapping[int, str]
     has_test: bool
+    task: str = "detect"
+    scales_K: tuple[float, ...] = ()
+    ranked_IC: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,13 @@ class FoundInPicture:
     scores_D: Any
     classes_D: Any
     size: tuple[int, int]
+    masks_DHW: Any = None
+    points_DKC: Any = None
+    rotated_D5: Any = None
+
+
+def match_rotated(found: FoundInPicture, labelled: LabelledPicture) -> Any:
+    raise AssertionError("nothing here is rotated")
 
 
 class Layers(nn.Module):
@@ -85,7 +97,11 @@ def training_arguments() -> list[str]:
     return ["epochs", "imgsz", "batch", "workers"]
 
 
-def prepared_data(data: str, folder: str) -> str:
+def task_named(model: str, plugins: Sequence[str] = ()) -> str:
+    return "detect"
+
+
+def prepared_data(data: str, folder: str, task: str = "detect") -> str:
     return data
 
 

@@ -24,15 +24,19 @@ ADMITTED = frozenset(
         "cls_remap",
         # measured as trained
         "classes",
+        # of one task; refused before the training where the arms are for another
+        *("dropout", "auto_augment", "erasing", "angle"),
     )
 )
 """They act alike on every arm; ``classes`` because the same classes are then measured."""
+
+OF_TASK = {"classify": ("dropout", "auto_augment", "erasing"), "obb": ("angle",)}
+"""Arguments that only one task reads."""
 
 _OWNED = "the study sets it for every run"
 _MEASURED = "it changes what Ultralytics measures, while a study measures every arm in one way of its own"
 _PREDICTION = "it belongs to prediction and would have no effect on a training"
 _EXPORT = "it belongs to exports and would have no effect on a training"
-_CLASSIFICATION = "it belongs to classification, which a study does not measure"
 
 REFUSED = {
     "model": "write it under base: or variants:",
@@ -65,8 +69,7 @@ REFUSED = {
         _PREDICTION,
     ),
     **dict.fromkeys(("format", "keras", "optimize", "int8", "dynamic", "simplify", "opset", "workspace"), _EXPORT),
-    **dict.fromkeys(("dropout", "auto_augment", "erasing", "crop_fraction"), _CLASSIFICATION),
-    "angle": "it weighs the loss of rotated boxes, which a study does not measure",
+    "crop_fraction": "it changes which part of a picture Ultralytics classifies, and newer releases do not read it",
     **dict.fromkeys(("dlog", "dgrad", "dlam"), "it weighs the loss of depth, which a study does not measure"),
     "label_smoothing": "Ultralytics' detection losses do not read it",
     "profile": "it times exports during the training; the study measures each arm's latency itself",

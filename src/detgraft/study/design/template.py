@@ -49,7 +49,7 @@ init: scratch
 controls: scale
 
 metrics:
-  primary: AP        # AP, AP50 or AP75 by the COCO rules
+  primary: AP        # AP, AP50 or AP75 by the COCO rules: of boxes, masks, key points or rotated boxes, as the task is
   split: auto        # test where the data has it, otherwise val
   margin: 0.01       # differences up to this size (0.01 is 1 AP point) count as no difference
   alpha: 0.05        # share of studies that may give a false "helps" or "hurts" when nothing differs

@@ -23,7 +23,15 @@ MOST_MARGIN = 0.2
 SEQUENTIAL = "sequential"
 LOOKS = (3, 4, 6, 8, 10, 12)
 """Numbers of seeds after which a sequential study looks, unless its file says otherwise."""
-PRIMARY = ("AP", "AP50", "AP75")
+PRIMARY = ("AP", "AP50", "AP75", "top1")
+MEASURED = {
+    "detect": "AP of boxes, by faster-coco-eval",
+    "segment": "AP of masks, by faster-coco-eval",
+    "pose": "AP of key points (OKS), by faster-coco-eval",
+    "obb": "AP of rotated boxes, by Ultralytics' own matching",
+    "classify": "top-1 accuracy",
+}
+"""What decides for each task that a study measures."""
 INITS = ("scratch", "transfer", "pretrained")
 EXECUTORS = ("local", "ray")
 TRACKERS = ("mlflow", "tensorboard")
@@ -69,7 +77,7 @@ class Metrics:
     """What decides.
 
     Args:
-        primary: ``AP``, ``AP50`` or ``AP75``.
+        primary: ``AP``, ``AP50`` or ``AP75``; for classification always ``top1``.
         split: ``test``, ``val``, or ``auto`` for test where the data has one.
         margin: Differences up to this size (AP from 0 to 1) count as none.
         alpha: Family-wise error rate.
@@ -81,6 +89,16 @@ class Metrics:
     margin: float = MARGIN
     alpha: float = ALPHA
     bootstrap: int = 1000
+
+
+def deciding(primary: str, task: str) -> str:
+    """Name of the figure that decides: the study's, and for classification its accuracy.
+
+    Args:
+        primary: ``primary:`` of the study file.
+        task: What the arms are for.
+    """
+    return "top1" if task == "classify" else primary
 
 
 def next_scale(base: str) -> str | None:

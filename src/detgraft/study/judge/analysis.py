@@ -16,6 +16,7 @@ from detgraft.errors import Location
 from detgraft.measure.price import Cost
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.spec import StudySpec
+from detgraft.study.design.terms import deciding
 from detgraft.study.judge.evidence import Evidence, Run, State
 from detgraft.study.judge.factorial import effects
 from detgraft.study.judge.joint import bootstrap_interval, joint_interval, only_for_these_pictures
@@ -24,7 +25,23 @@ from detgraft.study.judge.sequential import Progress, compare_sequentially, foll
 from detgraft.study.judge.statistics import Comparison, compare, paired_t, points
 
 FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-ULTRALYTICS = {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"}
+BEST = ("P", "R", "F1")
+_MARKS = {"segment": "M", "pose": "P"}
+
+
+def figures_of(task: str) -> tuple[str, ...]:
+    """Names of the figures that a task has."""
+    return ("top1", "top5") if task == "classify" else FIGURES
+
+
+def ultralytics_of(task: str) -> dict[str, str]:
+    """Ultralytics' own figures of a task: its key by the name that people know, the one of the curves first."""
+    if task == "classify":
+        return {"top-1": "metrics/accuracy_top1", "top-5": "metrics/accuracy_top5"}
+    mark = _MARKS.get(task, "B")
+    return {"mAP50-95": f"metrics/mAP50-95({mark})", "mAP50": f"metrics/mAP50({mark})"}
+
+
 AXES = {"latency_ms": "latency", "params": "parameters", "gflops": "GFLOPs"}
 
 
@@ -48,7 +65,8 @@ class ArmSummary:
         seeds: Finished seeds.
         primary: The deciding figure.
         sd: Its standard deviation over seeds.
-        figures: Mean of every COCO figure on the deciding split, None where there is nothing to measure it on.
+        figures: Mean of every figure on the deciding split, None where there is nothing to measure it on; ``P``, ``R``
+            and ``F1`` are those at the score that is best for F1.
         ultralytics: Mean of Ultralytics' own figures on it.
         cost: What the arm costs.
         transferred: Share of tensors from the initial checkpoint, None from scratch.
@@ -115,13 +133,14 @@ class Analysis:
         name: Name of the study.
         split: Deciding split.
         primary: Deciding figure.
+        task: What the arms are for.
         margin: Differences up to this size count as none.
         alpha: Family-wise error rate.
         images: Number of pictures of the deciding split.
         arms: Every arm that has results.
         judged: Every variant that has a pair with the base.
         control: The larger stock scale against the base, None without it.
-        curves: Learning curves (mAP50-95 on val) by arm: rows of (epoch, lowest, mean, highest).
+        curves: Learning curves (Ultralytics' own figure on val) by arm: rows of (epoch, lowest, mean, highest).
         results: Every result.
         cells: Number of cells in each state.
         failed: Sentence of each failed run.
@@ -154,6 +173,7 @@ class Analysis:
     effects: tuple[Comparison, ...] = ()
     looks: tuple[int, ...] = ()
     spared: int = 0
+    task: str = "detect"
 
     @property
     def base(self) -> ArmSummary:
@@ -186,21 +206,21 @@ def analyse(study: Evidence) -> Analysis:
     for run in done:
         if run.result is not None:
             by_arm[run.arm.name][run.seed] = run.result
-    values = {name: _values(runs, split, spec.metrics.primary) for name, runs in by_arm.items()}
+    task = results[0].metrics[split].task
+    primary = deciding(spec.metrics.primary, task)
+    values = {name: _values(runs, split, primary) for name, runs in by_arm.items()}
     base_name = spec.base.name
     base = values[base_name]
     variants = {arm.name: values[arm.name] for arm in spec.variants}
     if not any(set(base) & set(runs) for runs in variants.values()):
         raise StudyError("base and variants have no finished seed in common yet.", Location(str(study.path)))
     decides = spec.metrics
-    against = partial(compare, margin=decides.margin, alpha=decides.alpha, figure=decides.primary)
+    against = partial(compare, margin=decides.margin, alpha=decides.alpha, figure=primary)
     found = against(base, variants)
     course = progress(study)
     spared = 0
     if course is not None:
-        found = compare_sequentially(
-            base, variants, spec.seeds, spec.looks, decides.margin, decides.alpha, decides.primary
-        )
+        found = compare_sequentially(base, variants, spec.seeds, spec.looks, decides.margin, decides.alpha, primary)
         place = {seed: at for at, seed in enumerate(spec.seeds)}
         unneeded = [
             run for run in runs if run.state is not State.DONE and not course.needs(run.arm.name, place[run.seed])
@@ -222,14 +242,17 @@ def analyse(study: Evidence) -> Analysis:
     return Analysis(
         name=spec.name,
         split=split,
-        primary=spec.metrics.primary,
+        primary=primary,
+        task=task,
         margin=spec.metrics.margin,
         alpha=spec.metrics.alpha,
         images=results[0].metrics[split].images,
         arms=tuple(summaries),
         judged=tuple(judged),
         control=against(base, {control: values[control]})[0] if control else None,
-        curves={arm.name: _curve([run for run in done if run.arm == arm]) for arm in spec.arms if by_arm[arm.name]},
+        curves={
+            arm.name: _curve([run for run in done if run.arm == arm], task) for arm in spec.arms if by_arm[arm.name]
+        },
         results=tuple(results),
         cells={state.value: [run.state for run in runs].count(state) for state in State},
         failed={run.label: run.message for run in runs if run.state is State.FAILED},
@@ -237,13 +260,13 @@ def analyse(study: Evidence) -> Analysis:
         warnings=tuple(mixed_versions(results)),
         extended=tuple(study.extended()),
         digest=spec.digest(),
-        effects=tuple(_effects(spec, values)),
+        effects=tuple(_effects(spec, values, primary)),
         looks=spec.looks,
         spared=spared,
     )
 
 
-def _effects(spec: StudySpec, values: Mapping[str, Mapping[int, float]]) -> list[Comparison]:
+def _effects(spec: StudySpec, values: Mapping[str, Mapping[int, float]], primary: str) -> list[Comparison]:
     """Effects and interactions of a factorial study; none of any other, nor before all arms share a seed."""
     if spec.factors is None:
         return []
@@ -252,7 +275,7 @@ def _effects(spec: StudySpec, values: Mapping[str, Mapping[int, float]]) -> list
     if not set.intersection(*(set(runs) for runs in arms.values())):
         return []
     decides = spec.metrics
-    return effects(arms, spec.factors.names, spec.factors.order, decides.margin, decides.alpha, decides.primary)
+    return effects(arms, spec.factors.names, spec.factors.order, decides.margin, decides.alpha, primary)
 
 
 def progress(study: Evidence) -> Progress | None:
@@ -269,7 +292,8 @@ def progress(study: Evidence) -> Progress | None:
     if results:
         split = _deciding_split(spec.metrics.split, results, study.path)
         for result in results:
-            figures[result.arm] |= _values({result.seed: result}, split, spec.metrics.primary)
+            primary = deciding(spec.metrics.primary, result.metrics[split].task)
+            figures[result.arm] |= _values({result.seed: result}, split, primary)
     variants = {arm.name: figures[arm.name] for arm in spec.variants}
     return follow(figures[spec.base.name], variants, spec.seeds, spec.looks, spec.metrics.margin, spec.metrics.alpha)
 
@@ -313,6 +337,12 @@ def _deciding_split(wanted: str, results: Iterable[Result], where: Path) -> str:
     split = wanted if wanted != "auto" else ("test" if all("test" in run.metrics for run in runs) else "val")
     if any(split not in run.metrics for run in runs):
         raise StudyError(f"the data has no split {split!r}.", Location(str(where)))
+    tasks = sorted({run.metrics[split].task for run in runs})
+    if len(tasks) > 1:
+        raise StudyError(
+            f"runs were judged as {' and '.join(tasks)}, some of them by an earlier version; they cannot be compared.",
+            Location(str(where)),
+        )
     truths = {run.metrics[split].truth for run in runs}
     if len(truths) > 1:
         raise StudyError(
@@ -345,6 +375,8 @@ def _summary(
 ) -> ArmSummary:
     seeds = tuple(sorted(values))
     metrics = [runs[seed].metrics[split] for seed in seeds]
+    task = metrics[0].task
+    figures = {key: _mean(m.coco.get(key) for m in metrics) for key in figures_of(task)}
     return ArmSummary(
         name=name,
         role=role,
@@ -352,8 +384,8 @@ def _summary(
         seeds=seeds,
         primary=interval(values.values()),
         sd=float(np.std(list(values.values()), ddof=1)) if len(seeds) > 1 else math.nan,
-        figures={key: _mean(m.coco.get(key) for m in metrics) for key in FIGURES},
-        ultralytics={key: _mean(m.ultralytics.get(at) for m in metrics) for key, at in ULTRALYTICS.items()},
+        figures=figures | {key: _mean(m.best.get(key) for m in metrics) for key in BEST},
+        ultralytics={key: _mean(m.ultralytics.get(at) for m in metrics) for key, at in ultralytics_of(task).items()},
         cost=runs[seeds[0]].cost,
         transferred=_mean(runs[seed].transferred for seed in seeds),
         resumed=tuple(seed for seed in seeds if runs[seed].resumed),
@@ -433,12 +465,13 @@ def against_scale(scale: Comparison, variant: Cost, control: Cost) -> str:
     return f"{better}, {price}: " + ", ".join(f"{word} x{ratio:.2f}" for word, ratio in ratios.items()) + "."
 
 
-def _curve(runs: list[Run]) -> tuple[tuple[int, float, float, float], ...]:
-    """Lowest, mean and highest mAP50-95 on val over the seeds, for every epoch that at least one run reached."""
+def _curve(runs: list[Run], task: str) -> tuple[tuple[int, float, float, float], ...]:
+    """Lowest, mean and highest of Ultralytics' own figure on val over the seeds, for every epoch that a run reached."""
+    key = next(iter(ultralytics_of(task).values()))
     by_epoch: dict[int, list[float]] = {}
     for run in runs:
         for row in run.curve():
-            value = row.get(ULTRALYTICS["mAP50-95"])
+            value = row.get(key)
             if value is not None:
                 by_epoch.setdefault(int(row["epoch"]) + 1, []).append(float(value))
     return tuple((epoch, min(v), float(np.mean(v)), max(v)) for epoch, v in sorted(by_epoch.items()))

@@ -11,6 +11,7 @@ faster-coco-eval's. Rules: T.-Y. Lin et al., Microsoft COCO (2014), https://coco
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from detgraft.base.files import write_atomic
 
 Array = NDArray[Any]
+Overlap = Callable[[Array, Array], Array]
+"""Overlap of some detections with some labels of one picture, by their indices; shape (D, G)."""
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MOST = 100  # detections per picture and class, the COCO limit
@@ -119,35 +122,72 @@ class Matches:
         classes_D: Class of each.
         picture_D: Picture of each.
         labelled_IK: Number of labelled boxes of each picture and class.
+        scores_D: Score of each.
+        void_DT: Detections that match a label which counts for nothing, and so count for nothing themselves.
     """
 
     right_DT: Array
     classes_D: Array
     picture_D: Array
     labelled_IK: Array
+    scores_D: Array
+    void_DT: Array
 
 
-def match(truth: Truth, found: Detections) -> Matches:
-    """Match detections to labels by the COCO rules: by falling score, each label at most once, best IoU first."""
+def match(
+    truth: Truth,
+    found: Detections,
+    overlap: Overlap | None = None,
+    ignored_G: Array | None = None,
+    most: int = MOST,
+) -> Matches:
+    """Match detections to labels by the COCO rules: by falling score, each label at most once, best overlap first.
+
+    Args:
+        truth: The labels.
+        found: The detections.
+        overlap: Overlap of some detections with some labels, by their indices; IoU of the boxes by default.
+        ignored_G: Labels that are neither to be found nor to be missed; none by default.
+        most: Detections per picture and class that count.
+    """
     count, classes = len(truth.files), len(truth.names)
+    ignored = np.zeros(len(truth.classes_G), dtype=bool) if ignored_G is None else np.asarray(ignored_G, dtype=bool)
     labelled = np.zeros((count, classes), dtype=np.int64)
-    np.add.at(labelled, (truth.picture_G, truth.classes_G), 1)
+    np.add.at(labelled, (truth.picture_G[~ignored], truth.classes_G[~ignored]), 1)
     truth_groups = _groups(truth.picture_G, truth.classes_G)
-    rights, order = [], []
+    rights, voids, order = [], [], []
     for key, members in _groups(found.picture_D, found.classes_D).items():
-        members = members[np.argsort(-found.scores_D[members], kind="stable")][:MOST]
+        members = members[np.argsort(-found.scores_D[members], kind="stable")][:most]
         labels = truth_groups.get(key)
-        right = np.zeros((len(members), len(IOUS)), dtype=bool)
+        right = void = np.zeros((len(members), len(IOUS)), dtype=bool)
         if labels is not None:
-            right = _match_one(iou(found.boxes_D4[members], truth.boxes_G4[labels]))
+            labels = labels[np.argsort(ignored[labels], kind="stable")]
+            shared = overlap(members, labels) if overlap else iou(found.boxes_D4[members], truth.boxes_G4[labels])
+            counting = int((~ignored[labels]).sum())
+            right, void = _match_one(shared, counting)
         rights.append(right)
+        voids.append(void)
         order.append(members)
+    nothing = np.zeros((0, len(IOUS)), dtype=bool)
     kept = np.concatenate(order) if order else np.zeros(0, dtype=np.int64)
-    right_DT = np.concatenate(rights) if rights else np.zeros((0, len(IOUS)), dtype=bool)
+    right_DT = np.concatenate(rights) if rights else nothing
+    void_DT = np.concatenate(voids) if voids else nothing
+    return matches_of(right_DT, found.classes_D[kept], found.picture_D[kept], found.scores_D[kept], labelled, void_DT)
+
+
+def matches_of(
+    right_DT: Array,
+    classes_D: Array,
+    picture_D: Array,
+    scores_D: Array,
+    labelled_IK: Array,
+    void_DT: Array | None = None,
+) -> Matches:
+    """Matches in the order of falling scores; see :class:`Matches` for the arguments."""
     # Ties between pictures fall in the order of the pictures, as in the COCO code.
-    by_score = np.lexsort((found.picture_D[kept], -found.scores_D[kept]))
-    kept = kept[by_score]
-    return Matches(right_DT[by_score], found.classes_D[kept], found.picture_D[kept], labelled)
+    order = np.lexsort((picture_D, -scores_D))
+    void = np.zeros_like(right_DT) if void_DT is None else void_DT
+    return Matches(right_DT[order], classes_D[order], picture_D[order], labelled_IK, scores_D[order], void[order])
 
 
 def _groups(picture: Array, classes: Array) -> dict[tuple[int, int], Array]:
@@ -159,18 +199,32 @@ def _groups(picture: Array, classes: Array) -> dict[tuple[int, int], Array]:
     return {(int(keys[s, 0]), int(keys[s, 1])): part for s, part in zip(starts, parts, strict=False)}
 
 
-def _match_one(iou_DG: Array) -> Array:
-    """Greedy matching of one picture and class at every threshold; detections come sorted by falling score."""
+def _match_one(iou_DG: Array, counting: int) -> tuple[Array, Array]:
+    """Greedy matching of one picture and class at every threshold; detections come sorted by falling score.
+
+    Args:
+        iou_DG: Overlaps; labels that count for nothing come last.
+        counting: Number of labels that count.
+
+    Returns:
+        Whether each detection is right, and whether it counts for nothing, shapes (D, T).
+    """
     right = np.zeros((iou_DG.shape[0], len(IOUS)), dtype=bool)
+    void = np.zeros_like(right)
     for t, threshold in enumerate(IOUS):
         free = np.ones(iou_DG.shape[1], dtype=bool)
         for d in range(iou_DG.shape[0]):
-            candidates = np.where(free, iou_DG[d], -1.0)
-            # The last of equal candidates wins, as in the COCO code.
-            best = len(candidates) - 1 - int(np.argmax(candidates[::-1]))
-            if candidates[best] >= min(threshold, 1 - 1e-10):
-                right[d, t], free[best] = True, False
-    return right
+            # A label that counts is taken before any that does not.
+            for places, marks in ((slice(0, counting), right), (slice(counting, None), void)):
+                candidates = np.where(free, iou_DG[d], -1.0)[places]
+                if not len(candidates):
+                    continue
+                # The last of equal candidates wins, as in the COCO code.
+                best = len(candidates) - 1 - int(np.argmax(candidates[::-1]))
+                if candidates[best] >= min(threshold, 1 - 1e-10):
+                    marks[d, t], free[(places.start or 0) + best] = True, False
+                    break
+    return right, void
 
 
 def average_precision(matches: Matches, weights_I: Array | None = None, thresholds: slice = slice(None)) -> Array:
@@ -190,21 +244,62 @@ def average_precision(matches: Matches, weights_I: Array | None = None, threshol
     weight_D = weights[matches.picture_D]
     for k in np.flatnonzero(positives_K > 0):
         chosen = np.flatnonzero((matches.classes_D == k) & (weight_D > 0))
-        result[k] = _class_ap(matches.right_DT[chosen][:, thresholds], weight_D[chosen], positives_K[k])
+        right, void = matches.right_DT[chosen][:, thresholds], matches.void_DT[chosen][:, thresholds]
+        result[k] = _class_ap(right, weight_D[chosen], positives_K[k], void)
     return result
 
 
-def _class_ap(right_DT: Array, weight_D: Array, positives: float) -> float:
+def best_threshold(matches: Matches) -> dict[str, float | None]:
+    """Precision, recall and F1 at IoU 0.5, at the score from which on their mean F1 is largest.
+
+    Args:
+        matches: From :func:`match`.
+
+    Returns:
+        ``P``, ``R`` and ``F1`` as means over the classes that have labels, and ``threshold``, the score; a class of
+        which nothing is found there counts with a precision of 0. None where nothing is labelled.
+    """
+    positives_K = matches.labelled_IK.sum(axis=0)
+    present = np.flatnonzero(positives_K > 0)
+    if not len(present):
+        return dict.fromkeys(("P", "R", "F1", "threshold"))
+    scores = np.unique(matches.scores_D)
+    if not len(scores):
+        return {"P": 0.0, "R": 0.0, "F1": 0.0, "threshold": None}
+    rows = []
+    for k in present:
+        own = np.flatnonzero((matches.classes_D == k) & ~matches.void_DT[:, 0])
+        # Detections fall by score, so that those from a score on are the first ones.
+        count = np.searchsorted(-matches.scores_D[own], -scores, side="right")
+        hits = np.r_[0, np.cumsum(matches.right_DT[own, 0])][count]
+        recall = hits / positives_K[k]
+        precision = np.divide(hits, count, out=np.zeros(len(scores)), where=count > 0)
+        both = precision + recall
+        f1 = np.divide(2 * precision * recall, both, out=np.zeros(len(scores)), where=both > 0)
+        rows.append((precision, recall, f1))
+    precision, recall, f1 = np.mean(rows, axis=0)
+    best = int(np.argmax(f1))
+    return {
+        "P": float(precision[best]),
+        "R": float(recall[best]),
+        "F1": float(f1[best]),
+        "threshold": float(scores[best]),
+    }
+
+
+def _class_ap(right_DT: Array, weight_D: Array, positives: float, void_DT: Array) -> float:
     """Area under the 101-point interpolated precision curve of one class, averaged over thresholds."""
     if not len(weight_D):
         return 0.0
     hits = np.cumsum(right_DT * weight_D[:, None], axis=0)
-    precision = hits / np.cumsum(weight_D)[:, None]
+    shown = np.cumsum(~void_DT * weight_D[:, None], axis=0)
+    precision = np.divide(hits, shown, out=np.zeros_like(hits), where=shown > 0)
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     total = 0.0
     for t in range(hits.shape[1]):
-        # The COCO code compares recall with the grid in double precision; the small slack keeps 3/3 at 1.0.
-        at = np.searchsorted(hits[:, t] / positives + 1e-12, RECALLS, side="left")
+        # Detections that count for nothing leave hits as they are, and the envelope as well.
+        # Recall is compared with the grid in double precision, as in the COCO code: 7/25 falls short of its 0.28.
+        at = np.searchsorted(hits[:, t] / positives, RECALLS, side="left")
         inside = at < len(weight_D)
         total += envelope[at[inside], t].sum() / len(RECALLS)
     return float(total / hits.shape[1])

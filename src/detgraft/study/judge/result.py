@@ -30,6 +30,10 @@ class SplitMetrics:
         coco: ``AP``, ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large`` by the COCO rules.
         per_class: COCO AP of each class by its name.
         ultralytics: Ultralytics' own figures by its own names.
+        task: What the model is for; it says what ``coco`` and ``per_class`` are: AP of boxes (``detect``), masks
+            (``segment``), key points (``pose``) or rotated boxes (``obb``), or ``top1`` and ``top5`` (``classify``).
+        best: ``P``, ``R`` and ``F1`` at the score that is best for F1, and that score as ``threshold``; empty in
+            results of earlier versions.
     """
 
     images: int
@@ -37,6 +41,8 @@ class SplitMetrics:
     coco: Mapping[str, Number]
     per_class: Mapping[str, Number]
     ultralytics: Mapping[str, Number]
+    task: str = "detect"
+    best: Mapping[str, Number] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,11 @@ def _check_budget(result: Result, config: CellConfig) -> None:
 
 def _check_ranges(result: Result) -> None:
     for split, metrics in result.metrics.items():
-        groups: tuple[tuple[str, Mapping[str, Any]], ...] = (("", metrics.coco), ("AP of ", metrics.per_class))
+        groups: tuple[tuple[str, Mapping[str, Any]], ...] = (
+            ("", metrics.coco),
+            ("AP of ", metrics.per_class),
+            ("", metrics.best),
+        )
         for word, values in groups:
             for name, value in values.items():
                 if value is not None and not _is_number(value, 0.0, 1.0 + 1e-9):

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from detgraft.base.extras import require
-from detgraft.study.judge.analysis import AXES, Analysis, ArmSummary
+from detgraft.study.judge.analysis import AXES, Analysis, ArmSummary, ultralytics_of
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart (2008); the base is dark grey, the control grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#B15928")
@@ -204,7 +204,7 @@ def _curves(found: Analysis) -> Chart:
         )
     layout = {
         "xaxis": {"title": {"text": "epoch"}, "dtick": max(1, _longest(found) // 10)},
-        "yaxis": {"title": {"text": "mAP50-95 on val (Ultralytics)"}},
+        "yaxis": {"title": {"text": f"{next(iter(ultralytics_of(found.task)))} on val (Ultralytics)"}},
         "height": 440,
     }
     return _plain(data, layout)

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from detgraft.base.files import csv_text, write_atomic, write_json
 from detgraft.errors import Location
 from detgraft.measure.load import LOADED
 from detgraft.study.design.errors import StudyError
-from detgraft.study.judge.analysis import FIGURES, Analysis, ArmSummary, analyse
+from detgraft.study.design.terms import MEASURED
+from detgraft.study.judge.analysis import BEST, Analysis, ArmSummary, analyse, figures_of, ultralytics_of
 from detgraft.study.judge.evidence import State
+from detgraft.study.judge.result import SplitMetrics
 from detgraft.study.judge.statistics import Verdict, points
 from detgraft.study.report.charts import charts, colour_of, packed_plotly, shown_classes
 from detgraft.study.report.pictures import MOST, Disagreement, disagreements
@@ -171,7 +174,8 @@ def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]
         "finished": finished,
         "planned": sum(found.cells.values()) - found.spared,
         "resumed": [(arm.name, seed) for arm in found.arms for seed in arm.resumed],
-        "figures": FIGURES,
+        "figures": shown_figures(found),
+        "own_figure": next(iter(ultralytics_of(found.task))),
         "loaded": loaded(found),
         "classes": shown_classes(found),
         "train": dict(spec.train),
@@ -215,8 +219,17 @@ def loaded(found: Analysis) -> str:
     )
 
 
+def shown_figures(found: Analysis) -> list[str]:
+    """The figures that at least one arm has, the deciding one left out."""
+    names = (*figures_of(found.task), *BEST)
+    return [k for k in names if k != found.primary and any(arm.figures.get(k) is not None for arm in found.arms)]
+
+
 def judged_by(found: Analysis) -> str:
-    """What decided, where the models give more than boxes: a bracket for the title, or an empty text."""
+    """What decided, where it is not boxes: a bracket for the title, or an empty text."""
+    if found.task != "detect":
+        return f" (judged by {MEASURED[found.task]})"
+    # Results of earlier versions were judged by boxes whatever their task.
     figures = {key for run in found.results for metrics in run.metrics.values() for key in metrics.ultralytics}
     for mark, more in (("(M)", "masks"), ("(P)", "key points")):
         if any(key.endswith(mark) for key in figures):
@@ -259,14 +272,19 @@ def _csv(found: Analysis) -> str:
     """One line for each run."""
     splits = sorted({split for run in found.results for split in run.metrics})
     head = ["arm", "role", "model", "seed", "epochs", "best_epoch", "seconds", "resumed", "transferred", "params"]
-    head += ["gflops", "latency_ms", *(f"{split}_{figure}" for split in splits for figure in FIGURES)]
+    names = (*figures_of(found.task), *BEST, "threshold")
+    head += ["gflops", "latency_ms", *(f"{split}_{figure}" for split in splits for figure in names)]
     rows: list[list[Any]] = [[*head, "config"]]
     for run in sorted(found.results, key=lambda run: (run.role, run.arm, run.seed)):
         row: list[Any] = [run.arm, run.role, run.model, run.seed, run.epochs, run.best_epoch, round(run.seconds, 1)]
         row += [run.resumed, run.transferred, run.cost.params, run.cost.gflops, run.cost.latency_ms]
-        row += [run.metrics[split].coco.get(figure) for split in splits for figure in FIGURES]
+        row += [value for split in splits for value in _figures(run.metrics[split], names)]
         rows.append([*row, run.config])
     return csv_text(rows)
+
+
+def _figures(metrics: SplitMetrics, names: Sequence[str]) -> list[float | None]:
+    return [metrics.coco[name] if name in metrics.coco else metrics.best.get(name) for name in names]
 
 
 def verdicts_json(found: Analysis) -> dict[str, Any]:
@@ -276,6 +294,7 @@ def verdicts_json(found: Analysis) -> dict[str, Any]:
         "digest": found.digest,
         "split": found.split,
         "primary": found.primary,
+        "task": found.task,
         "margin": found.margin,
         "alpha": found.alpha,
         "effects": [{**dataclasses.asdict(effect), "verdict": effect.verdict.value} for effect in found.effects],

@@ -18,12 +18,13 @@ from typing import Any
 from detgraft.base.files import read_json, write_atomic, write_json
 from detgraft.base.provenance import hardware, versions
 from detgraft.errors import DetgraftError, Location
+from detgraft.study.design.arguments import OF_TASK
 from detgraft.study.design.config import CellConfig, config_of
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.fields import check_train_keys
 from detgraft.study.design.seal import is_sealed, seal
 from detgraft.study.design.spec import StudySpec, digest_of
-from detgraft.study.design.terms import Arm
+from detgraft.study.design.terms import MEASURED, Arm
 from detgraft.study.judge.evidence import State
 from detgraft.study.run.cell import WATCH, end_with_parent, without_trackers
 from detgraft.study.run.launch import PREFLIGHT, Slot, start, stop
@@ -31,15 +32,10 @@ from detgraft.study.run.store import StudyFolder
 
 Say = Callable[[str], None]
 
-FORMAT = 2
+FORMAT = 3
 """Of an arm's file; a new number checks every arm again."""
 PROBE = 1_000_000
 """Bytes that are written to see whether anything can be."""
-BOXES_ONLY = {
-    "segment": "This study judges it by its boxes; masks are not measured.",
-    "pose": "This study judges it by its boxes; key points are not measured.",
-}
-"""Tasks whose models give boxes and more, and what is said of them."""
 
 
 def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] = PREFLIGHT) -> None:
@@ -106,8 +102,22 @@ def _compare_tasks(folder: StudyFolder, say: Say) -> None:
                 " learn from other labels, so that neither can be said to help.",
                 spec.where(arm),
             )
-    if tasks[spec.base] in BOXES_ONLY:
-        say(f"Note: {spec.base.name!r} is made for the task {tasks[spec.base]}. {BOXES_ONLY[tasks[spec.base]]}")
+    task = tasks[spec.base]
+    if (spec.metrics.primary == "top1") != (task == "classify") and spec.metrics.primary != "AP":
+        fits = "top1" if task == "classify" else "AP, AP50 or AP75"
+        raise spec.located.fail(
+            f"primary: {spec.metrics.primary} is no figure of the task {task}; write {fits}.", "metrics", "primary"
+        )
+    for key in spec.train:
+        owner = next((kind for kind, keys in OF_TASK.items() if key in keys), task)
+        if owner != task:
+            raise spec.located.fail(
+                f"'{key}' belongs to the task {owner} and would have no effect on {task}.", "train", key
+            )
+    if task == "classify" and "classes" in spec.train:
+        raise spec.located.fail("'classes' chooses boxes; a folder of its own chooses classes.", "train", "classes")
+    if task != "detect":
+        say(f"Note: {spec.base.name!r} is made for the task {task}; {MEASURED[task]}, decides.")
 
 
 def check_writable(folder: StudyFolder) -> None:
@@ -222,10 +232,14 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
         data_sources,
         own_weights,
         prepared_data,
+        task_named,
         task_of,
     )
 
-    data = prepared_data(config.data, project)
+    task = task_named(config.model, config.plugins)
+    if task not in MEASURED:
+        raise StudyError(f"it is made for the task {task}, which a study does not measure: {', '.join(MEASURED)}.")
+    data = prepared_data(config.data, project, task)
     names = class_names(data)
     check_splits(data, config.split)
     strange = [number for number in config.train.get("classes", ()) if number not in names]
@@ -242,8 +256,6 @@ def check_arm(config: CellConfig, project: str) -> dict[str, Any]:
     imgsz = int(config.train["imgsz"])
     built = built_arm(config.model, names, imgsz, config.weights, config.transfer_min, config.plugins)
     task = task_of(built)
-    if task != "detect" and task not in BOXES_ONLY:
-        raise StudyError(f"it is made for the task {task}, and a study measures upright boxes only.")
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     return {
         "data": data,

@@ -11,6 +11,7 @@ from ultralytics.utils import SETTINGS
 
 from detgraft.catalog.plugins import load_plugins
 from detgraft.catalog.registry import catalogue
+from detgraft.datasets.class_folders import classified
 from detgraft.datasets.folder import check_measured, load_data_yaml
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.model.build import build
@@ -44,17 +45,21 @@ def wrong_arguments(values: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def prepared_data(data: str, folder: str) -> str:
+def prepared_data(data: str, folder: str, task: str = "detect") -> str:
     """Check a data set and return the YAML that is trained on; see :func:`detgraft.upstream.model.data.prepare_data`.
 
     Args:
         data: Path of the data YAML or folder, or a name that Ultralytics knows.
         folder: Where a YAML that is derived from a folder is written.
+        task: What the model is for; classification has a folder with a folder for each class in place of a YAML.
 
     Raises:
-        DataError: The data set is missing or not laid out as a detector needs it.
+        DataError: The data set is missing or not laid out as the task needs it.
     """
-    return str(prepare_data(data, "detect", folder))
+    if task == "classify":
+        classified(Path(data))
+        return str(Path(data).resolve())
+    return str(prepare_data(data, task, folder))
 
 
 def data_sources(data: str) -> dict[str, list[str]]:
@@ -69,6 +74,8 @@ def data_sources(data: str) -> dict[str, list[str]]:
     Raises:
         DataError: It is no data YAML.
     """
+    if Path(data).is_dir():
+        return {split: [str(folder)] for split, folder in classified(Path(data)).splits.items()}
     path = Path(data) if Path(data).is_file() else DATASETS_FOLDER / data
     if path.suffix.lower() not in (".yaml", ".yml"):
         return {}
@@ -78,7 +85,9 @@ def data_sources(data: str) -> dict[str, list[str]]:
 
 
 def class_names(data: str) -> dict[int, str]:
-    """Return the class names of a data YAML, given by path or by a name that Ultralytics knows."""
+    """Return the class names of a data YAML, given by path or by a name that Ultralytics knows, or of class folders."""
+    if Path(data).is_dir():
+        return classified(Path(data)).names
     path = Path(data) if Path(data).is_file() else DATASETS_FOLDER / data
     return dict(load_data_yaml(path, needed=())["names"])
 
@@ -93,6 +102,9 @@ def check_splits(data: str, split: str) -> None:
     Raises:
         DataError: Says what is missing.
     """
+    if Path(data).is_dir():
+        classified(Path(data)).check(split)
+        return
     here = Path(data).is_file()
     path = Path(data) if here else DATASETS_FOLDER / data
     check_measured(path, split, datasets_dir=Path(SETTINGS["datasets_dir"]), here=here)
@@ -125,6 +137,20 @@ def own_weights(model: str, plugins: Sequence[str] = ()) -> list[str]:
         if weights not in (None, "", "None", False):
             found.append(f"{row.location}: {row.module} with {weights}")
     return found
+
+
+def task_named(model: str, plugins: Sequence[str] = ()) -> str:
+    """Return what an arm is for, as its last row says; nothing is built.
+
+    Args:
+        model: A graft expression or a YAML.
+        plugins: Python files with own blocks.
+
+    Raises:
+        DetgraftError: The description is malformed.
+    """
+    load_plugins(plugins)
+    return str(tasks.guess_model_task(description_of(model)) or "detect")
 
 
 def task_of(built: Any) -> str:
