@@ -146,7 +146,7 @@ def _pretrain(words: Words = None) -> None:
 
 @app.command("study")
 def _study(
-    action: Annotated[str, typer.Argument(metavar="init|run|retry|status|report")],
+    action: Annotated[str, typer.Argument(metavar="init|run|retry|status|report|screen")],
     words: Words = None,
     json: Json = False,
 ) -> None:

@@ -1,11 +1,14 @@
-"""``detgraft study init | run | retry | status | report``: a fair comparison over several seeds."""
+"""``detgraft study init | run | retry | status | report | screen``: a fair comparison over several seeds."""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,15 +16,18 @@ from rich.table import Table
 from detgraft.cli.arguments import check_keys, parse_pairs
 from detgraft.errors import ArgumentError, nearest
 from detgraft.study import api
+from detgraft.study.api import Study
 from detgraft.study.design.spec import StudySpec
+from detgraft.study.screen import screen
 
-ACTIONS = ("init", "run", "retry", "status", "report")
+ACTIONS = ("init", "run", "retry", "status", "report", "screen")
 _OWN = {
     "run": ("retry", "resume", "extend"),
     "retry": ("resume", "extend"),
     "status": (),
     "report": ("to", "claims"),
     "init": ("to", "force"),
+    "screen": ("budget", "keep", "short", "retry", "resume"),
 }
 _SWITCHES = ("retry", "extend", "force")
 
@@ -45,6 +51,8 @@ def command(action: str, words: Sequence[str], *, as_json: bool) -> int:
         return 0
     if not study:
         raise ArgumentError(f"study {action} needs a study file, a study's folder, or data=, base= and variants=")
+    if action == "screen":
+        return _screen(own, study, as_json)
     spec = _opened(study)
     if action == "report":
         claims = own.get("claims")
@@ -65,6 +73,30 @@ def command(action: str, words: Sequence[str], *, as_json: bool) -> int:
         print(json.dumps(found.to_json(), ensure_ascii=False))
     else:
         _print(found)
+    return 0 if found.complete else 1
+
+
+def _screen(own: dict[str, Any], study: str | dict[str, str], as_json: bool) -> int:
+    """Screen many variants and confirm the survivors."""
+    given: Study = _opened(study) if isinstance(study, dict) and "" in study else study
+    found = screen(
+        given,
+        budget=own.get("budget"),
+        keep=own.get("keep"),
+        short=own.get("short"),
+        retry=bool(own.get("retry")),
+        resume=str(own.get("resume", "continue")),
+        say=(lambda _line: None) if as_json else print,
+    )
+    folder = shlex.quote(os.path.relpath(found.folder))
+    again = " retry=True" if found.status.failed or found.status.damaged else ""
+    go_on = found.status.go_on if found.complete else f"detgraft study screen {folder}{again}"
+    if as_json:
+        plain = {"folder": str(found.folder), "complete": found.complete, "left": found.left, "dropped": found.dropped}
+        plain |= {"runs": found.plan.runs, "full": found.plan.full, "go_on": go_on, "status": found.status.to_json()}
+        print(json.dumps(plain, ensure_ascii=False))
+    else:
+        _print(found.status, go_on)
     return 0 if found.complete else 1
 
 
@@ -100,7 +132,7 @@ def _split(action: str, words: Sequence[str]) -> tuple[dict[str, object], str | 
     return own, pairs
 
 
-def _print(found: api.Status) -> None:
+def _print(found: api.Status, go_on: str = "") -> None:
     table = Table(title=f"{found.name}: {found.folder}")
     table.add_column("state")
     table.add_column("runs", justify="right")
@@ -123,4 +155,4 @@ def _print(found: api.Status) -> None:
     if found.report is not None:
         say(found.headline)
         say(f"Report: {found.report}")
-    say(f"Go on with: {found.go_on}")
+    say(f"Go on with: {go_on or found.go_on}")

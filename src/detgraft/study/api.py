@@ -130,6 +130,7 @@ def run(
     retry: bool = False,
     resume: str = "continue",
     extend: bool = False,
+    conclude: bool = True,
     listen: Callable[[Event], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> Status:
@@ -141,6 +142,7 @@ def run(
         resume: ``continue`` takes broken-off runs up from their last complete epoch (they are marked, because
             Ultralytics does not restore random state); ``restart`` starts them from scratch.
         extend: Accept a study that has more seeds or arms than the one that the results were made with.
+        conclude: Write the report at the end, and give the verdicts.
         listen: Called with every event; by default each is put into words for ``say``.
         say: Called with lines for a person.
 
@@ -184,7 +186,8 @@ def run(
         raise
     finally:
         lock.release()
-    return _concluded(spec, status(spec), say)
+    found = status(spec)
+    return _concluded(spec, found, say) if conclude else found
 
 
 def _concluded(spec: StudySpec, found: Status, say: Callable[[str], None]) -> Status:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -172,6 +173,14 @@ def study_text(spec: StudySpec) -> str:
     """
     values = {"name": spec.name, **{key: value for key, value in spec.written.items() if key not in ("name", "out")}}
     return WRITTEN + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def relative(place: Path, start: Path) -> str:
+    """A folder as seen from another, so that the two can be moved together; absolute on another drive."""
+    try:
+        return Path(os.path.relpath(place.resolve(), start)).as_posix()
+    except ValueError:
+        return str(place.resolve())
 
 
 def is_own_copy(path: Path) -> bool:

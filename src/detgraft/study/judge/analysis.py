@@ -278,6 +278,23 @@ def _effects(spec: StudySpec, values: Mapping[str, Mapping[int, float]], primary
     return effects(arms, spec.factors.names, spec.factors.order, decides.margin, decides.alpha, primary)
 
 
+def figures_by_arm(study: Evidence) -> dict[str, dict[int, float]]:
+    """The deciding figure of every finished run by arm and seed.
+
+    Raises:
+        StudyError: Runs were measured on different pictures.
+    """
+    spec = study.spec
+    results = [run.result for run in study.runs() if run.result is not None]
+    figures: dict[str, dict[int, float]] = {arm.name: {} for arm in spec.arms}
+    if results:
+        split = _deciding_split(spec.metrics.split, results, study.path)
+        for result in results:
+            primary = deciding(spec.metrics.primary, result.metrics[split].task)
+            figures[result.arm] |= _values({result.seed: result}, split, primary)
+    return figures
+
+
 def progress(study: Evidence) -> Progress | None:
     """Where a sequential study stands; None for one that runs all its seeds.
 
@@ -287,13 +304,7 @@ def progress(study: Evidence) -> Progress | None:
     spec = study.spec
     if not spec.looks:
         return None
-    results = [run.result for run in study.runs() if run.result is not None]
-    figures: dict[str, dict[int, float]] = {arm.name: {} for arm in spec.arms}
-    if results:
-        split = _deciding_split(spec.metrics.split, results, study.path)
-        for result in results:
-            primary = deciding(spec.metrics.primary, result.metrics[split].task)
-            figures[result.arm] |= _values({result.seed: result}, split, primary)
+    figures = figures_by_arm(study)
     variants = {arm.name: figures[arm.name] for arm in spec.variants}
     return follow(figures[spec.base.name], variants, spec.seeds, spec.looks, spec.metrics.margin, spec.metrics.alpha)
 

@@ -21,7 +21,8 @@ from markdown_it import MarkdownIt
 from detgraft.base.files import csv_text, write_atomic, write_json
 from detgraft.errors import Location
 from detgraft.measure.load import LOADED
-from detgraft.study.design.errors import StudyError
+from detgraft.study.design.errors import DamagedError, StudyError
+from detgraft.study.design.seal import read_sealed
 from detgraft.study.design.terms import MEASURED
 from detgraft.study.judge.analysis import BEST, Analysis, ArmSummary, analyse, figures_of, ultralytics_of
 from detgraft.study.judge.evidence import State
@@ -29,7 +30,7 @@ from detgraft.study.judge.result import SplitMetrics
 from detgraft.study.judge.statistics import Verdict, points
 from detgraft.study.report.charts import charts, colour_of, packed_plotly, shown_classes
 from detgraft.study.report.pictures import MOST, Disagreement, disagreements
-from detgraft.study.run.store import Cell, StudyFolder
+from detgraft.study.run.store import SCREENED, Cell, StudyFolder
 
 TEMPLATES = Path(__file__).parent / "templates"
 CLASSES = {Verdict.HELPS: "helps", Verdict.HURTS: "hurts", Verdict.SAME: "same", Verdict.UNKNOWN: "unknown"}
@@ -83,7 +84,7 @@ def write_report(folder: StudyFolder, out: Path, claims: Path | None = None) -> 
     )
     write_atomic(written.markdown, _environment(escape=False).get_template("report.md.j2").render(**values))
     write_atomic(written.csv, _csv(found))
-    write_json(written.json, verdicts_json(found))
+    write_json(written.json, {**verdicts_json(found), "screen": values["screen"]})
     return written
 
 
@@ -182,8 +183,22 @@ def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]
         "spec": spec,
         "identity": json.dumps(spec.identity(), indent=1),
         "claims": claims,
+        "screen": _screen(found, folder),
         **_provenance(found),
     }
+
+
+def _screen(found: Analysis, folder: StudyFolder) -> dict[str, Any] | None:
+    """What the screen before this study saw of each variant, beside the confirmed difference; None without a screen."""
+    try:
+        raw = read_sealed(folder.path / SCREENED)
+    except DamagedError:
+        if (folder.path / SCREENED).exists():
+            raise
+        return None
+    confirmed = {item.comparison.variant: item.comparison.difference for item in found.judged}
+    rows = [{**row, "confirmed": confirmed.get(row["name"])} for row in raw["rows"]]
+    return {"rows": rows, "runs": raw["runs"], "full": raw["full"], "rounds": len(raw["plan"]["rounds"])}
 
 
 def headline(found: Analysis) -> str:

@@ -19,7 +19,6 @@ OUT/cells/ARM/seed_N/cell.json   the run's resolved configuration
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,13 +31,24 @@ from detgraft.errors import Location
 from detgraft.study.design.config import CellConfig, config_of, weights_of
 from detgraft.study.design.errors import DamagedError, StudyBusyError, StudyChangedError, StudyError
 from detgraft.study.design.seal import changed_since, is_sealed, read_object, read_sealed, seal
-from detgraft.study.design.spec import STUDY_FILE, StudySpec, changes, digest_of, is_own_copy, only_adds, study_text
+from detgraft.study.design.spec import (
+    STUDY_FILE,
+    StudySpec,
+    changes,
+    digest_of,
+    is_own_copy,
+    only_adds,
+    relative,
+    study_text,
+)
 from detgraft.study.design.terms import Arm, asks_for_weights, marked_slug_of
 from detgraft.study.judge.evidence import Run, State
 from detgraft.study.judge.result import Result
 from detgraft.study.judge.verification import INPUTS, look_of, reason_of, verify, verify_config
 from detgraft.study.run.lock import Lock, advice, holder_of
 
+SCREENED = "screened.json"
+"""What a screen saw of the variants among which those of a confirmation were chosen."""
 FORMAT = 2
 """Of ``study.json``; since 2 it carries a checksum and the digests that the study had before it was extended."""
 
@@ -393,7 +403,7 @@ class StudyFolder:
                 "identity": identity,
                 "extended": history,
                 "digests": digests,
-                "root": _relative(self.spec.folder, self.path),
+                "root": relative(self.spec.folder, self.path),
             }
         )
         if raw != content:
@@ -438,14 +448,6 @@ class StudyFolder:
     def arm_file(self, arm: Arm) -> Path:
         """Where the preflight of an arm is written."""
         return self.path / "arms" / f"{arm.slug}.json"
-
-
-def _relative(place: Path, start: Path) -> str:
-    """A folder as seen from another, so that the two can be moved together; absolute on another drive."""
-    try:
-        return Path(os.path.relpath(place.resolve(), start)).as_posix()
-    except ValueError:
-        return str(place.resolve())
 
 
 def now() -> str:
