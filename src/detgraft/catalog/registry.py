@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from detgraft.catalog.families import attention, backbones, downsampling, dynamic, fusion, stages, upsampling
+from detgraft.catalog.families import attention, backbones, downsampling, dynamic, fusion, levels, stages, upsampling
 from detgraft.catalog.spec import CHANNEL_RULES, NAME, REPEAT_RULES, ChannelRule, Graft, RepeatRule
 from detgraft.errors import CatalogError, Location, nearest
 
@@ -182,7 +182,7 @@ def timm_entry(name: str) -> Graft:
 
 
 # The order in which `detgraft list` shows them. Data only; a class is imported when a model needs it.
-_FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, fusion)
+_FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, fusion, levels)
 
 catalogue = Catalogue(tuple(graft for family in _FAMILIES for graft in family.GRAFTS))
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from detgraft.errors import ArgumentError, CatalogError, Location, nearest
 
-ChannelRule = Literal["scaled", "same", "fixed", "pyramid", "concat"]
+ChannelRule = Literal["scaled", "same", "fixed", "pyramid", "concat", "structure"]
 RepeatRule = Literal["stack", "inside"]
 
 CHANNEL_RULES: tuple[ChannelRule, ...] = ("scaled", "same", "fixed", "pyramid", "concat")
@@ -32,6 +32,7 @@ _LEADING: Mapping[ChannelRule, tuple[str, ...]] = {
     "same": ("input channels",),
     "concat": ("list of input channels",),
     "pyramid": ("input channels",),
+    "structure": ("the base",),
 }
 
 
@@ -61,7 +62,8 @@ class Graft:
         target: The class, or ``"module:attribute"`` imported on first use.
         channels: How output channels follow: ``scaled`` like Conv (by the model scale, to a multiple of 8), ``same``
             as the input, ``fixed`` as written, ``pyramid`` (a backbone with features at strides 4 to 32), ``concat``
-            (the sum of several inputs).
+            (the sum of several inputs), ``structure`` (no row: it changes the skeleton, see
+            :mod:`detgraft.plan.structure`).
         repeats: ``stack`` builds the block several times in a row, ``inside`` passes the number to the constructor
             after the channels, None refuses repeats.
         aliases: Other names with the same meaning.

@@ -109,7 +109,7 @@ class _Composer:
         self.base = base
         self.strides = strides
         self.stock_parameters = stock_parameters
-        self.nodes = _nodes_of(base)
+        self.nodes = nodes_of(base)
         self.pyramid: GraftTerm | None = None
         self.outcome = Composition()
 
@@ -342,28 +342,39 @@ class _Composer:
         return values
 
     def _written(self) -> Composition:
-        first: dict[int, int] = {}
-        index = 0
-        for node in self.nodes:
-            first[id(node)] = index
-            index += node.span
-        for node in self.nodes:
-            here = first[id(node)]
-            numbers = []
-            for source in node.sources:
-                number = -1 if source is None else first[id(source[0])] + source[1]
-                # The head's list is absolute, as in stock YAMLs: RT-DETR's own loop looks its numbers up as they are.
-                relative = number == here - 1 and not (node.many and node is self.nodes[-1])
-                numbers.append(-1 if relative else number)
-            row = [numbers if node.many else numbers[0], node.repeats, node.module, node.args]
-            (self.outcome.backbone if node.section == "backbone" else self.outcome.head).append(row)
-            self.outcome.origins += [node.origin] + [None] * (node.span - 1)
-        ordered = [node for section in SECTIONS for node in self.nodes if node.section == section]
-        self.outcome.meanings = record_of((node.module, node.graft is not None) for node in ordered)
-        return self.outcome
+        return write_rows(self.nodes, self.outcome)
 
 
-def _nodes_of(plan: Plan) -> list[Node]:
+def write_rows(nodes: Sequence[Node], outcome: Composition) -> Composition:
+    """Number moved rows and write them down.
+
+    Args:
+        nodes: The rows in their new order, backbone first.
+        outcome: Filled here, and returned.
+    """
+    first: dict[int, int] = {}
+    index = 0
+    for node in nodes:
+        first[id(node)] = index
+        index += node.span
+    for node in nodes:
+        here = first[id(node)]
+        numbers = []
+        for source in node.sources:
+            number = -1 if source is None else first[id(source[0])] + source[1]
+            # The head's list is absolute, as in stock YAMLs: RT-DETR's own loop looks its numbers up as they are.
+            relative = number == here - 1 and not (node.many and node is nodes[-1])
+            numbers.append(-1 if relative else number)
+        row = [numbers if node.many else numbers[0], node.repeats, node.module, node.args]
+        (outcome.backbone if node.section == "backbone" else outcome.head).append(row)
+        outcome.origins += [node.origin] + [None] * (node.span - 1)
+    ordered = [node for section in SECTIONS for node in nodes if node.section == section]
+    outcome.meanings = record_of((node.module, node.graft is not None) for node in ordered)
+    return outcome
+
+
+def nodes_of(plan: Plan) -> list[Node]:
+    """Return a plan's rows as objects that can be moved, in order."""
     by_layer: dict[int, tuple[Node, int]] = {}
     nodes: list[Node] = []
     for row in plan.rows:

@@ -7,7 +7,8 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from ultralytics.nn import tasks
 
 from detgraft._version import __version__
 from detgraft.catalog.registry import catalogue
+from detgraft.catalog.spec import Graft
 from detgraft.errors import DetgraftError, Location, PlanError, nearest
 from detgraft.plan import meanings
 from detgraft.plan.compose import compose, sections
 from detgraft.plan.document import SECTIONS
-from detgraft.plan.expression import is_expression, parse_expression
+from detgraft.plan.expression import Expression, is_expression, parse_expression
 from detgraft.plan.rows import Plan
+from detgraft.plan.structure import Base, apply, followed, in_order, is_structural
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.description import Description, handed
 from detgraft.upstream.describe.load import load_yaml
@@ -84,20 +87,59 @@ def compose_expression(text: str) -> Description:
         known = [name.removesuffix(".yaml") for name in (*stock_yamls(), *zoo_yamls())]
         raise PlanError(f"there is no base model '{expression.base}'.{nearest(expression.base, known)}", where)
     base = load_yaml(expression.base_yaml)
-    plan = plan_of(base)
-    _refuse_text(plan, where)
-    found = compose(expression, plan, _strides(base, str(expression)), entries, stock_parameters)
-    for note in found.notes:
+    _refuse_text(plan_of(base), where)
+    skeleton = _skeleton(base, expression, entries)
+    rest = [(term, entry) for term, entry in zip(expression.grafts, entries, strict=True) if not is_structural(entry)]
+    strides = _strides(skeleton.mapping, str(expression)) if rest else {}
+    found = compose(
+        Expression(skeleton.name, tuple(term for term, _ in rest)),
+        plan_of(skeleton.mapping),
+        strides,
+        [entry for _, entry in rest],
+        stock_parameters,
+    )
+    notes = [*skeleton.notes, *found.notes]
+    for note in notes:
         tasks.LOGGER.info(f"{expression}: {note}")
     record = {
         "expression": str(expression),
         "base": expression.base_yaml,
-        "origins": found.origins,
-        "notes": found.notes,
+        "origins": found.origins if skeleton.origins is None else followed(skeleton.origins, found.origins),
+        "notes": notes,
     }
     rows = {**sections(found), meanings.RECORD: found.meanings}
     mapping = {**base, **rows, "yaml_file": f"{expression}.yaml", RECORD: record}
     return Description.of(mapping, base=expression.base_yaml)
+
+
+@dataclass(frozen=True)
+class _Skeleton:
+    """A base after its structural terms.
+
+    Args:
+        name: What it is called in messages.
+        mapping: Its description.
+        origins: The layer of the stock base that each of its layers continues; None where no term changed anything.
+        notes: What the terms said.
+    """
+
+    name: str
+    mapping: dict[str, Any]
+    origins: list[int | None] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _skeleton(base: dict[str, Any], expression: Expression, entries: Sequence[Graft]) -> _Skeleton:
+    """Apply an expression's structural terms; each gives rows that are planned and run as a base of their own."""
+    found = _Skeleton(expression.base, base)
+    for term, entry in in_order(zip(expression.grafts, entries, strict=True)):
+        strides = _strides(found.mapping, str(expression))
+        changed = apply(term, entry, Base(found.name, str(term), plan_of(found.mapping), strides))
+        name = f"{found.name}+{term}"
+        rows = {**sections(changed), meanings.RECORD: changed.meanings, "yaml_file": f"{name}.yaml"}
+        origins = changed.origins if found.origins is None else followed(found.origins, changed.origins)
+        found = _Skeleton(name, {**found.mapping, **rows}, origins, (*found.notes, *changed.notes))
+    return found
 
 
 def _refuse_text(plan: Plan, where: Location) -> None:

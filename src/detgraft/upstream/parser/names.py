@@ -37,6 +37,11 @@ def meaning(name: str, was_graft: bool | None, location: Location) -> Graft | No
             names.
     """
     found = graft_of(name, was_graft)
+    if found is not None and found.channels == "structure":
+        raise PlanError(
+            f"'{name}' changes the whole model and is no row; it is a term of an expression, as in yolo11n+{name}",
+            location,
+        )
     if found is not None or (not was_graft and stock_module(name) is not None):
         return found
     if was_graft is not None and (stock_module(name) is not None or catalogue.find(name) is not None):

@@ -1,0 +1,95 @@
+"""`+p2` and `+p6`: Ultralytics' own rows where it has the model, the same pattern elsewhere, reasons where not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from expression_support import needs_base
+
+from detgraft import build, list_grafts
+from detgraft.catalog.registry import catalogue
+from detgraft.errors import ArgumentError, PlanError
+from detgraft.upstream.describe.expressions import compose_mapping
+from detgraft.upstream.describe.load import load_yaml
+from detgraft.upstream.describe.plans import plan_of
+
+STOCK = [
+    *((f"yolov8{scale}", level) for scale in "nsm" for level in ("p2", "p6")),
+    *(("yolo26n", level) for level in ("p2", "p6")),
+    *(("yolov8n-ghost", level) for level in ("p2", "p6")),
+    ("yolov8l", "p6"),
+    ("yolov8n-seg", "p6"),
+    ("yolov8n-pose", "p6"),
+    ("yolov5n", "p6"),
+]
+
+
+def rows(mapping: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Rows with absolute sources, so that -1 and the layer's number are the same."""
+    return [(row.sources, row.repeats, row.module, row.args, row.section) for row in plan_of(mapping).rows]
+
+
+@pytest.mark.parametrize(("base", "level"), STOCK)
+def test_rows_are_those_of_the_stock_model(base: str, level: str) -> None:
+    needs_base(base)
+    assert rows(compose_mapping(f"{base}+{level}")) == rows(load_yaml(f"{base}-{level}.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("base", "level"), [("yolov8n", "p2"), ("yolov8n", "p6"), ("yolo26n", "p2"), ("yolo26n", "p6")]
+)
+def test_parameters_are_those_of_the_stock_model(base: str, level: str) -> None:
+    needs_base(base)
+    grafted, stock = build(f"{base}+{level}").state_dict(), build(f"{base}-{level}").state_dict()
+    assert {k: v.shape for k, v in grafted.items()} == {k: v.shape for k, v in stock.items()}
+
+
+def test_both_levels_in_either_order() -> None:
+    first, second = compose_mapping("yolo11n+p2+p6"), compose_mapping("yolo11n+p6+p2")
+    assert rows(first) == rows(second)
+    assert first["head"][-1][0] == [24, 27, 30, 33, 36]
+
+
+def test_other_grafts_count_the_rows_that_are_there_then() -> None:
+    found = compose_mapping("yolo11n+p2+carafe@head.6+convnextv2_atto")
+    assert [row[2] for row in found["head"]].count("CARAFE") == 1
+    assert found["head"][6][2] == "CARAFE"
+    assert found["head"][7][0] == [-1, 1]  # the backbone's feature of stride 4
+    assert len(found["detgraft"]["origins"]) == len(build("yolo11n+p2+carafe@head.6+convnextv2_atto").model)
+
+
+def test_origins_name_layers_of_the_stock_base() -> None:
+    origins = compose_mapping("yolo11n+p2")["detgraft"]["origins"]
+    assert origins == [*range(17), *[None] * 6, *range(17, 24)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("yolov8n-p2+p2", "has a level of stride 4 \\(P2\\) already"),
+        ("yolov8n-cls+p6", "it has no neck"),
+        ("yolov3-tiny+p2", "reads strides 16, 32, and P2 stands next to stride 8"),
+        ("yolo11n+p2@head", "its site cannot be narrowed"),
+    ],
+)
+def test_reasons(expression: str, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        compose_mapping(expression)
+
+
+def test_keywords_are_checked() -> None:
+    with pytest.raises(ArgumentError, match="'p2' has no argument 'width'"):
+        compose_mapping("yolo11n+p2(width=2)")
+
+
+def test_a_row_cannot_name_a_level() -> None:
+    mapping = load_yaml("yolo11n.yaml")
+    mapping["head"][0] = [-1, 1, "p2", []]
+    with pytest.raises(PlanError, match="no row; it is a term of an expression"):
+        build(mapping)
+
+
+def test_levels_are_listed() -> None:
+    assert {entry.name for entry in list_grafts("p?")} == {"p2", "p6"}
+    assert catalogue.get("P6").site == "level"
