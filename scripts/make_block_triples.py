@@ -47,6 +47,7 @@ SOURCES = {
     "Liuchen1997/RFAConv": "363fd6b31209e1cd2a1a4ca1dd3f34e8d6db0063",
     "wutianyiRosun/CGNet": "cfccea377a6f0a659e807e8759c82dbffba02d7f",
     "apple1986/HWD": "03944d36d6dcaac4f519ad5b39781dd30ed1a78a",
+    "microsoft/DynamicHead": "9c7cd661e362e9e58a43d8b18fe56afaa2aae22c",
     "NUST-Machine-Intelligence-Laboratory/PKINet": "c1e72da3f63a5279facced24d0e40320a5ceaddd",
 }
 Arrays = dict[str, np.ndarray]
@@ -371,7 +372,53 @@ def hwd(root: Path) -> Arrays:
     return {name: value for name, value in arrays.items() if name.removeprefix("w/") not in filters}
 
 
+def dyhead(root: Path) -> Arrays:
+    """Three levels through one official block; its CUDA operator is torchvision's, see detgraft/blocks/dyhead.py.
+
+    The coarser level's offsets are the finer one's, so it is enlarged before it is convolved; the official enlarging
+    behind the convolution then has nothing left to do.
+    """
+    from torchvision.ops import deform_conv2d
+
+    class ModulatedDeformConv(nn.Module):
+        def __init__(self, c1: int, c2: int, kernel_size: int, stride: int, padding: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(c2, c1, kernel_size, kernel_size))
+            self.bias = nn.Parameter(torch.empty(c2))
+            self.stride, self.padding = stride, padding
+
+        def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+            if self.stride == 1 and x.shape[-2:] != offset.shape[-2:]:
+                x = nn.functional.interpolate(x, size=offset.shape[-2:], mode="bilinear", align_corners=True)
+            found: Tensor = deform_conv2d(x, offset, self.weight, self.bias, self.stride, self.padding, mask=mask)
+            return found
+
+    package = module_with("dyhead", __path__=[])
+    folder = root / "microsoft/DynamicHead/dyhead"
+    relu = load(folder / "dyrelu.py", "dyhead.dyrelu", {"dyhead": package})
+    stand_ins: dict[str, types.ModuleType] = {
+        "dyhead": package,
+        "dyhead.dyrelu": relu,
+        "dyhead.deform": module_with("dyhead.deform", ModulatedDeformConv=ModulatedDeformConv),
+        "detectron2": module_with("detectron2", __path__=[]),
+        "detectron2.modeling": module_with("detectron2.modeling", __path__=[]),
+        "detectron2.modeling.backbone": module_with("detectron2.modeling.backbone", Backbone=nn.Module),
+    }
+    official = load(folder / "dyhead.py", "dyhead.dyhead", stand_ins)
+    module = official.DyConv(32, 32)
+    randomise(module)
+    module.eval()
+    levels = {f"p{level}": torch.randn(2, 32, 12 >> level, 16 >> level) for level in range(3)}
+    with torch.no_grad():
+        outputs = module({name: x.clone() for name, x in levels.items()})
+    arrays = {f"input{i}": x.numpy() for i, x in enumerate(levels.values())}
+    arrays |= {f"output{i}": x.numpy() for i, x in enumerate(outputs.values())}
+    arrays |= {f"w/{key}": value.numpy() for key, value in module.state_dict().items()}
+    return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in arrays.items()}
+
+
 MAKERS: dict[str, Maker] = {
+    "dyhead": dyhead,
     "dysample": dysample("lp", False),
     "dysample_scope": dysample("lp", True),
     "dysample_pl": dysample("pl", False),
@@ -418,8 +465,9 @@ def main() -> None:
         torch.manual_seed(0)
         arrays = MAKERS[name](root)
         np.savez_compressed(out / f"{name}.npz", **arrays)  # type: ignore[arg-type]
-        peak = float(np.abs(arrays["output"]).max())
-        print(f"{name}: output {arrays['output'].shape}, largest {peak:.3f}")
+        outputs = {key: value for key, value in arrays.items() if key.startswith("output")}
+        for key, value in outputs.items():
+            print(f"{name}: {key} {value.shape}, largest {float(np.abs(value).max()):.3f}")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,15 @@ def neck_yaml(row: str, upsample: str) -> str:
     )
 
 
+def refiner_yaml(row: str) -> str:
+    """A model with a row between its features and the head."""
+    return (
+        f"{_TOP}backbone:\n"
+        + "".join(f"  - [-1, 1, Conv, [{c}, 3, 2]]\n" for c in (8, 16, 16, 16, 16))
+        + f"head:\n  - [[3, 4], 1, {row}]\n  - [[6], 1, Detect, [nc]]\n"
+    )
+
+
 def backbone_yaml(row: str) -> str:
     """A model on a grafted backbone."""
     return (
@@ -71,6 +80,8 @@ def descriptions() -> dict[str, str]:
     found["upsampling"] = neck_yaml("WeightedConcat, []", "CARAFE, []")
     found["upsampling_official"] = neck_yaml("Concat, [1]", "CARAFE_official, []")
     found["upsampling_dysample"] = neck_yaml("Concat, [1]", "DySample, []")
+    found["refine"] = refiner_yaml("DyHead, [16, 1]")
+    found["refine_asff"] = refiner_yaml("ASFF, []")
     found["backbone_convnextv2"] = backbone_yaml("convnextv2_atto, [0.1]")
     found["backbone_repvit"] = backbone_yaml("repvit_m0_6, [0.1]")
     found["backbone_timm"] = backbone_yaml("timm/lcnet_035, []")

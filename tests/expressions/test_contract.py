@@ -40,7 +40,7 @@ def _slow_if_large(entry: Graft) -> Any:
     return pytest.param(entry.name, marks=marks)
 
 
-@pytest.fixture(params=[_slow_if_large(entry) for entry in catalogue], autouse=True)
+@pytest.fixture(params=[_slow_if_large(entry) for entry in catalogue if entry.channels != "structure"], autouse=True)
 def graft(request: pytest.FixtureRequest) -> None:
     request.cls.graft = request.param
     request.cls.args = ARGS.get(request.param, ())

@@ -29,6 +29,86 @@ from detgraft.blocks.parts.conv import activation, autopad
 from detgraft.blocks.parts.fusing import fold_batch_norm, holds_weight
 
 
+def modulated_conv(
+    x_BCHW: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    s: int = 1,
+    p: int = 0,
+    d: int = 1,
+    g: int = 1,
+    deform_groups: int = 1,
+) -> Tensor:
+    """Convolve with each kernel position read at a given offset and weighed by a given mask.
+
+    Args:
+        x_BCHW: Input.
+        offset: Offsets in pixels, ``(B, 2 * D * T, H', W')``; per position the row's comes first, then the column's.
+        mask: Weights, ``(B, D * T, H', W')``.
+        weight: Kernel, ``(c2, c1 / g, k, k)``.
+        bias: Bias, ``(c2,)``, or None.
+        s: Stride.
+        p: Padding.
+        d: Dilation.
+        g: Groups.
+        deform_groups: Channel groups with offsets and masks of their own.
+
+    Returns:
+        Shape ``(B, c2, H', W')``.
+    """
+    if batch_may_vary():
+        return _by_grid_sample(x_BCHW, offset, mask, weight, bias, s, p, d, g, deform_groups)
+    # The operator wants one dtype, which mixed precision does not give it, and it has no bfloat16.
+    dtype = torch.promote_types(x_BCHW.dtype, weight.dtype)
+    dtype = torch.float32 if dtype == torch.bfloat16 else dtype
+    # torchvision 0.29 reads out of bounds at an offset that is not a number, and the process dies. The mask comes
+    # from the same convolution and carries the NaN on.
+    offset = offset.nan_to_num()
+    x, shift, kernel, share = (tensor.to(dtype) for tensor in (x_BCHW, offset, weight, mask))
+    y: Tensor = deform_conv2d(x, shift, kernel, None if bias is None else bias.to(dtype), s, p, d, share)
+    return y.to(offset.dtype)
+
+
+def _by_grid_sample(
+    x_BCHW: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    s: int,
+    p: int,
+    d: int,
+    g: int,
+    groups: int,
+) -> Tensor:
+    in_height, in_width = x_BCHW.shape[2:]
+    height, width = offset.shape[2:]
+    k = weight.shape[2]
+    taps, c1 = k * k, weight.shape[1] * g
+    dtype = torch.promote_types(x_BCHW.dtype, torch.float32)
+    tap_T11 = torch.arange(taps, device=x_BCHW.device).reshape(taps, 1, 1)
+    tap_y_T11 = torch.div(tap_T11, k, rounding_mode="floor") * d - p
+    tap_x_T11 = tap_T11 % k * d - p
+    y_H1 = torch.arange(height, device=x_BCHW.device, dtype=dtype).reshape(height, 1) * s
+    x_W = torch.arange(width, device=x_BCHW.device, dtype=dtype) * s
+
+    # Per tap the offset's row comes first, then its column.
+    offset_NT2HW = offset.to(dtype).reshape(-1, taps, 2, height, width)
+    y_NTHW = offset_NT2HW[:, :, 0] + tap_y_T11 + y_H1
+    x_NTHW = offset_NT2HW[:, :, 1] + tap_x_T11 + x_W
+    grid = torch.stack(((2 * x_NTHW + 1) / in_width - 1, (2 * y_NTHW + 1) / in_height - 1), -1)
+
+    grouped = x_BCHW.to(dtype).reshape(-1, c1 // groups, in_height, in_width)
+    grid = grid.reshape(-1, taps * height, width, 2)
+    sampled = F.grid_sample(grouped, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    sampled = sampled.reshape(-1, groups, c1 // groups, taps, height, width)
+    weighed = sampled * mask.to(dtype).reshape(-1, groups, 1, taps, height, width)
+    columns = weighed.reshape(-1, c1 * taps, height, width).to(x_BCHW.dtype)
+    return F.conv2d(columns, weight.reshape(weight.shape[0], -1, 1, 1), bias, groups=g)
+
+
 class DeformConv(nn.Module):
     """Convolution that reads each kernel position at a predicted offset and with a predicted weight.
 
@@ -79,43 +159,9 @@ class DeformConv(nn.Module):
         taps = self.deform_groups * self.k * self.k
         offset, mask = self.conv_offset(x_BCHW).split((2 * taps, taps), 1)
         mask = mask.sigmoid()
-        if batch_may_vary():
-            return self._by_grid_sample(x_BCHW, offset, mask)
-        # The operator wants one dtype, which mixed precision does not give it, and it has no bfloat16.
-        dtype = torch.promote_types(x_BCHW.dtype, self.weight.dtype)
-        dtype = torch.float32 if dtype == torch.bfloat16 else dtype
-        # torchvision 0.29 reads out of bounds at an offset that is not a number, and the process dies. The mask comes
-        # from the same convolution and carries the NaN on.
-        offset = offset.nan_to_num()
-        bias = None if self.bias is None else self.bias.to(dtype)
-        x, shift, weight, share = (tensor.to(dtype) for tensor in (x_BCHW, offset, self.weight, mask))
-        y: Tensor = deform_conv2d(x, shift, weight, bias, self.s, self.p, self.d, share)
-        return y.to(offset.dtype)
-
-    def _by_grid_sample(self, x_BCHW: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        in_height, in_width = x_BCHW.shape[2:]
-        height, width = offset.shape[2:]
-        taps, groups = self.k * self.k, self.deform_groups
-        dtype = torch.promote_types(x_BCHW.dtype, torch.float32)
-        tap_T11 = torch.arange(taps, device=x_BCHW.device).reshape(taps, 1, 1)
-        tap_y_T11 = torch.div(tap_T11, self.k, rounding_mode="floor") * self.d - self.p
-        tap_x_T11 = tap_T11 % self.k * self.d - self.p
-        y_H1 = torch.arange(height, device=x_BCHW.device, dtype=dtype).reshape(height, 1) * self.s
-        x_W = torch.arange(width, device=x_BCHW.device, dtype=dtype) * self.s
-
-        # Per tap the offset's row comes first, then its column.
-        offset_NT2HW = offset.to(dtype).reshape(-1, taps, 2, height, width)
-        y_NTHW = offset_NT2HW[:, :, 0] + tap_y_T11 + y_H1
-        x_NTHW = offset_NT2HW[:, :, 1] + tap_x_T11 + x_W
-        grid = torch.stack(((2 * x_NTHW + 1) / in_width - 1, (2 * y_NTHW + 1) / in_height - 1), -1)
-
-        grouped = x_BCHW.to(dtype).reshape(-1, self._c1 // groups, in_height, in_width)
-        grid = grid.reshape(-1, taps * height, width, 2)
-        sampled = F.grid_sample(grouped, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        sampled = sampled.reshape(-1, groups, self._c1 // groups, taps, height, width)
-        weighed = sampled * mask.to(dtype).reshape(-1, groups, 1, taps, height, width)
-        columns = weighed.reshape(-1, self._c1 * taps, height, width).to(x_BCHW.dtype)
-        return F.conv2d(columns, self.weight.reshape(self.weight.shape[0], -1, 1, 1), self.bias, groups=self.g)
+        return modulated_conv(
+            x_BCHW, offset, mask, self.weight, self.bias, self.s, self.p, self.d, self.g, self.deform_groups
+        )
 
     @property
     def _c1(self) -> int:

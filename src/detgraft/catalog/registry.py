@@ -7,7 +7,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from detgraft.catalog.families import attention, backbones, downsampling, dynamic, fusion, levels, stages, upsampling
+from detgraft.catalog.families import (
+    attention,
+    backbones,
+    downsampling,
+    dynamic,
+    fusion,
+    levels,
+    refining,
+    stages,
+    upsampling,
+)
 from detgraft.catalog.spec import CHANNEL_RULES, NAME, REPEAT_RULES, ChannelRule, Graft, RepeatRule
 from detgraft.errors import CatalogError, Location, nearest
 
@@ -182,7 +192,7 @@ def timm_entry(name: str) -> Graft:
 
 
 # The order in which `detgraft list` shows them. Data only; a class is imported when a model needs it.
-_FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, fusion, levels)
+_FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, fusion, refining, levels)
 
 catalogue = Catalogue(tuple(graft for family in _FAMILIES for graft in family.GRAFTS))
 
@@ -208,9 +218,12 @@ def register(
     """Register an own block under a name that YAML rows and graft expressions can use.
 
     The decorated nn.Module takes, first and positionally: the input channels and the output channels
-    (``scaled``, ``fixed``), the input channels alone (``same``, ``pyramid``) or the list of them (``concat``);
+    (``scaled``, ``fixed``), the input channels alone (``same``, ``pyramid``) or the list of them (``concat``,
+    ``refine``);
     with ``repeats="inside"`` then the number of repeats. A ``pyramid`` has the attributes ``channels`` and
-    ``reductions`` (tuples, one entry per feature) and returns a list of features.
+    ``reductions`` (tuples, one entry per feature) and returns a list of features. A ``refine`` takes a list of features
+    of the same picture, the finest first, and returns a list as long, whose channels it says in its attribute
+    ``channels``.
 
     Args:
         name: The new name.
@@ -235,7 +248,7 @@ def register(
             channels=channels,
             repeats=repeats,
             aliases=aliases,
-            site=site or {"pyramid": "backbone", "same": "upsample"}.get(channels, ""),
+            site=site or {"pyramid": "backbone", "same": "upsample", "refine": "before the head"}.get(channels, ""),
             summary=summary or (target.__doc__ or "").strip().partition("\n")[0],
             origin=str(target.__module__),
         )

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from detgraft.errors import ArgumentError, CatalogError, Location, nearest
 
-ChannelRule = Literal["scaled", "same", "fixed", "pyramid", "concat", "structure"]
+ChannelRule = Literal["scaled", "same", "fixed", "pyramid", "concat", "refine", "structure"]
 RepeatRule = Literal["stack", "inside"]
 
-CHANNEL_RULES: tuple[ChannelRule, ...] = ("scaled", "same", "fixed", "pyramid", "concat")
+CHANNEL_RULES: tuple[ChannelRule, ...] = ("scaled", "same", "fixed", "pyramid", "concat", "refine")
 REPEAT_RULES: tuple[RepeatRule | None, ...] = (None, "stack", "inside")
 
 NAME = re.compile(r"[A-Za-z_][\w.\-]*(?:/[\w.\-]+)?")
@@ -32,6 +32,7 @@ _LEADING: Mapping[ChannelRule, tuple[str, ...]] = {
     "same": ("input channels",),
     "concat": ("list of input channels",),
     "pyramid": ("input channels",),
+    "refine": ("list of input channels",),
     "structure": ("the base",),
 }
 
@@ -62,7 +63,8 @@ class Graft:
         target: The class, or ``"module:attribute"`` imported on first use.
         channels: How output channels follow: ``scaled`` like Conv (by the model scale, to a multiple of 8), ``same``
             as the input, ``fixed`` as written, ``pyramid`` (a backbone with features at strides 4 to 32), ``concat``
-            (the sum of several inputs), ``structure`` (no row: it changes the skeleton, see
+            (the sum of several inputs), ``refine`` (a list of features in, the list out, in front of the head),
+            ``structure`` (no row: it changes the skeleton, see
             :mod:`detgraft.plan.structure`).
         repeats: ``stack`` builds the block several times in a row, ``inside`` passes the number to the constructor
             after the channels, None refuses repeats.

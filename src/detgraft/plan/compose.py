@@ -125,6 +125,11 @@ class _Composer:
                     f"'{term}': '{entry.name}' takes no graft inside it; an argument is written NAME=VALUE", self.where
                 )
         self.pyramid = pyramids[0][0] if pyramids else None
+        refiners = [str(term) for term, entry in terms if entry.channels == "refine"]
+        if len(refiners) > 1:
+            raise PlanError(
+                f"{' and '.join(map(repr, refiners))} both stand before the head; a model has one", self.where
+            )
         claims: dict[tuple[int, bool], GraftTerm] = {}
         work: list[tuple[GraftTerm, Graft, list[int]]] = []
         for term, entry in sorted(terms, key=lambda pair: pair[1].channels != "pyramid"):
@@ -135,6 +140,8 @@ class _Composer:
         for term, entry, rows in work:
             if entry.channels == "pyramid":
                 self._replace_backbone(term, entry, rows)
+            elif entry.channels == "refine":
+                self._refine(term, entry)
             elif entry.site == "stage":
                 self._insert(term, entry, rows)
             else:
@@ -143,6 +150,8 @@ class _Composer:
 
     def _claim(self, term: GraftTerm, entry: Graft, claims: Mapping[tuple[int, bool], GraftTerm]) -> list[int]:
         """The rows that a graft works on. The row itself and the place behind it can be claimed once each."""
+        if entry.channels == "refine":  # it stands between the neck and the head, which both stay
+            return []
         rows = self._backbone_rows(term) if entry.channels == "pyramid" else self._block_rows(term, entry)
         free = []
         for row in rows:
@@ -272,6 +281,23 @@ class _Composer:
             for row, stride in strides.items()
             if stride in PYRAMID_STRIDES
         }
+
+    def _refine(self, term: GraftTerm, entry: Graft) -> None:
+        """Put a refiner before the head: it takes the head's list of features and hands on one of its own."""
+        if term.section is not None:
+            raise PlanError(f"'{term}' stands before the head; its site cannot be narrowed", self.where)
+        head = self.nodes[-1]
+        if not head.many or len(head.sources) < 2:
+            raise PlanError(
+                f"'{term}' works on the list of features before the head, and {head.module} of {self.expression.base} "
+                "reads one",
+                self.where,
+            )
+        count = len(head.sources)
+        args = self._arguments(entry, {}, term)
+        node = Node("head", entry.name, args, 1, head.sources, True, 1 + count, touched=True, graft=entry)
+        head.sources = [(node, 1 + position) for position in range(count)]
+        self.nodes.insert(len(self.nodes) - 1, node)
 
     def _insert(self, term: GraftTerm, entry: Graft, rows: list[int]) -> None:
         """Put a graft behind a row; whatever read the row reads the graft then."""

@@ -19,6 +19,9 @@ from detgraft.plan.document import SECTIONS, Document
 
 PYRAMID_LAYERS = 5
 PYRAMID_STRIDES = (4, 8, 16, 32)
+LISTS = ("pyramid", "refine")
+"""Channel rules whose rows become several layers: one with a list of features, and a selector for each of them."""
+
 MAX_ROWS = 500
 MAX_REPEATS = 1000
 
@@ -120,7 +123,7 @@ def make_plan(
     """
     mapping = document.mapping
     rows: list[Row] = []
-    list_layers: set[int] = set()
+    list_layers: dict[int, str] = {}
     was_graft = iter(meanings.recorded(mapping))
     index = 0
     for section in SECTIONS:
@@ -137,9 +140,9 @@ def make_plan(
             row = _make_row(entry, index, section, location, list_layers)
             graft = meaning(row.module, next(was_graft), location)
             row = replace(row, graft=graft)
-            if graft is not None and graft.channels == "pyramid":
-                list_layers.add(index)
-                row = _as_pyramid(row)
+            if graft is not None and graft.channels in LISTS:
+                row = _as_pyramid(row) if graft.channels == "pyramid" else _as_refiner(row)
+                list_layers[index] = _features(row)
             rows.append(row)
             index += row.span
             if len(rows) > MAX_ROWS:
@@ -147,7 +150,7 @@ def make_plan(
     return Plan(document.source, tuple(rows), _scaling(document), _class_count(document), check_activation(document))
 
 
-def _make_row(entry: object, index: int, section: str, location: Location, list_layers: set[int]) -> Row:
+def _make_row(entry: object, index: int, section: str, location: Location, list_layers: Mapping[int, str]) -> Row:
     if not isinstance(entry, (list, tuple)) or len(entry) != 4:
         count = f"{len(entry)} entries" if isinstance(entry, (list, tuple)) else type(entry).__name__
         raise PlanError(f"a row is [from, repeats, module, args] (4 entries), found {count}: {entry!r:.80}", location)
@@ -170,7 +173,7 @@ def _make_row(entry: object, index: int, section: str, location: Location, list_
 
 
 def _sources(
-    written: object, index: int, location: Location, list_layers: set[int]
+    written: object, index: int, location: Location, list_layers: Mapping[int, str]
 ) -> tuple[tuple[int, ...], int | tuple[int, ...]]:
     entries = list(written) if isinstance(written, (list, tuple)) else [written]
     if not entries:
@@ -186,11 +189,7 @@ def _sources(
         if source < 0 and not (index == 0 and entry == -1):
             raise PlanError(f"refers {-entry} layers back, but only {index} come before it", location)
         if source in list_layers:
-            strides = ", ".join(f"{source + k + 1} (stride {s})" for k, s in enumerate(PYRAMID_STRIDES))
-            raise PlanError(
-                f"refers to layer {source}, the backbone itself, which has no single feature; use one of {strides}",
-                location,
-            )
+            raise PlanError(f"refers to layer {source}, {list_layers[source]}", location)
         absolute.append(source)
         relative.append(entry)
     return tuple(absolute), tuple(relative) if isinstance(written, (list, tuple)) else relative[0]
@@ -202,6 +201,41 @@ def _as_pyramid(row: Row) -> Row:
     if row.repeats != 1:
         raise PlanError(f"a backbone cannot be repeated, found repeats {row.repeats}", row.location)
     return replace(row, span=PYRAMID_LAYERS)
+
+
+def _as_refiner(row: Row) -> Row:
+    if not isinstance(row.written_from, tuple) or len(row.sources) < 2:
+        raise PlanError(
+            f"'{row.module}' takes a list of two or more features, the finest first, found 'from' {row.written_from}",
+            row.location,
+        )
+    if row.repeats != 1:
+        raise PlanError(f"'{row.module}' cannot be repeated, found repeats {row.repeats}", row.location)
+    return replace(row, span=layers_of(row.graft, row.written_from))
+
+
+def _features(row: Row) -> str:
+    """Say of a row with a list of features which layers to read instead."""
+    if row.span == PYRAMID_LAYERS and len(row.sources) == 1:
+        strides = ", ".join(f"{row.index + k + 1} (stride {s})" for k, s in enumerate(PYRAMID_STRIDES))
+        return f"the backbone itself, which has no single feature; use one of {strides}"
+    return (
+        f"the whole list of '{row.module}', which is no single feature; its features are layers {row.index + 1} to "
+        f"{row.index + row.span - 1}"
+    )
+
+
+def layers_of(graft: Graft | None, written_from: object) -> int:
+    """Return the number of layers that a row becomes.
+
+    Args:
+        graft: The graft that it means, or None.
+        written_from: Its ``from`` entry.
+    """
+    if graft is None or graft.channels not in LISTS:
+        return 1
+    inputs = len(written_from) if isinstance(written_from, (list, tuple)) else 1
+    return PYRAMID_LAYERS if graft.channels == "pyramid" else 1 + inputs
 
 
 def _scaling(document: Document) -> Scaling:

@@ -52,9 +52,10 @@ class BlockContract:
     Attributes:
         graft: The block's registered name.
         args: Arguments as a YAML row gives them, after the output channels where the row has some.
-        inputs: Input channels; several for the rule ``concat``. Three, the image, for ``pyramid``.
+        inputs: Input channels; several for the rules ``concat`` and ``refine``. Three, the image, for ``pyramid``.
         outputs: Output channels for the rules ``scaled`` and ``fixed``.
-        sizes: Heights and widths of the inputs that are tried; multiples of 32 for ``pyramid``.
+        sizes: Heights and widths of the inputs that are tried; multiples of 32 for ``pyramid``. For ``refine`` those of
+            the finest level, each further one having half of it.
         stride: Input size divided by output size, 0.5 for an upsampler; None takes it from the default site and the
             argument ``s`` or ``stride``.
         random: The block draws random numbers in training, as dropout does.
@@ -241,6 +242,7 @@ class BlockContract:
             "scaled": [self._inputs()[0], self.outputs],
             "fixed": [self._inputs()[0], self.outputs],
             "concat": [list(self._inputs())],
+            "refine": [list(self._inputs())],
         }
         leading = channels.get(entry.channels, [self._inputs()[0]])
         if entry.repeats == "inside":
@@ -252,11 +254,12 @@ class BlockContract:
         return cast(nn.Module, entry.load()(*leading, **entry.preset, **self._bound(entry)))
 
     def example(self, batch: int, size: tuple[int, int] | None = None) -> Any:
-        """Random input(s) of a size: ``(B, C, H, W)``, or a list of them for the rule ``concat``."""
+        """Random input(s) of a size: ``(B, C, H, W)``, or a list of them for the rules ``concat`` and ``refine``."""
         random = torch.Generator().manual_seed(2)
         size = size or self._sizes()[0]
-        values = [torch.randn(batch, channels, *size, generator=random) for channels in self._inputs()]
-        return values if self._entry().channels == "concat" else values[0]
+        sizes = self._level_sizes(size)
+        values = [torch.randn(batch, c, *s, generator=random) for c, s in zip(self._inputs(), sizes, strict=True)]
+        return values if self._entry().channels in ("concat", "refine") else values[0]
 
     def expected(self, batch: int, size: tuple[int, int]) -> list[tuple[int, ...]]:
         """The declared shape of each output."""
@@ -266,6 +269,10 @@ class BlockContract:
                 block: Any = self.make()
             pairs = zip(block.channels, block.reductions, strict=True)
             return [(batch, channels, size[0] // r, size[1] // r) for channels, r in pairs]
+        if entry.channels == "refine":
+            with torch.device("meta"):
+                refiner: Any = self.make()
+            return [(batch, c, *s) for c, s in zip(refiner.channels, self._level_sizes(size), strict=True)]
         channels = {"same": self._inputs()[0], "concat": sum(self._inputs())}.get(entry.channels, self.outputs)
         return [(batch, channels, *(math.ceil(side / self._stride()) for side in size))]
 
@@ -281,6 +288,12 @@ class BlockContract:
             mapping["head"] = [[[2, 3, 4], 1, "Detect", ["nc"]]]
             return mapping, 0
         count = len(backbone)
+        if entry.channels == "refine":
+            levels = head[-1][0]
+            head.insert(len(head) - 1, [levels, *row[1:]])
+            index = count + len(head) - 2
+            head[-1] = [[index + 1 + level for level in range(len(levels))], *head[-1][1:]]
+            return mapping, index
         if entry.channels == "concat":
             head[1] = [[-1, 6], *row[1:]]
             return mapping, count + 1
@@ -310,12 +323,21 @@ class BlockContract:
         rule = self._entry().channels
         if rule == "pyramid":
             return (3,)
+        if rule == "refine" and len(self.inputs) == 1:
+            return (16, 24, 32)
         return (*self.inputs, 8) if rule == "concat" and len(self.inputs) == 1 else self.inputs
 
     def _sizes(self) -> tuple[tuple[int, int], ...]:
         if self._entry().channels == "pyramid" and self.sizes is BlockContract.sizes:
             return ((64, 64), (96, 160), (128, 64))
+        if self._entry().channels == "refine" and self.sizes is BlockContract.sizes:
+            return ((16, 16), (24, 40), (32, 20))
         return self.sizes
+
+    def _level_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """One size per input: the same for all, or half of it per level."""
+        halved = self._entry().channels == "refine"
+        return [(size[0] >> level, size[1] >> level) if halved else size for level in range(len(self._inputs()))]
 
     def _stride(self) -> float:
         if self.stride is not None:

@@ -1,6 +1,6 @@
-"""Selects one feature of a backbone's pyramid.
+"""Selects one feature of a list: a backbone's pyramid, or what stands in front of the head.
 
-No paper: plumbing, so that a backbone's list of features reaches the layers of a detector one by one.
+No paper: plumbing, so that a list of features reaches the layers of a detector one by one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class FeatureSelect(nn.Module):
 
     Args:
         position: Index in the list.
-        stride: Stride of that feature relative to the image, for display.
+        stride: Stride of that feature relative to the image, for display; None where the list says nothing of it.
     """
 
-    def __init__(self, position: int, stride: int) -> None:
+    def __init__(self, position: int, stride: int | None = None) -> None:
         super().__init__()
         self.position = position
         self.stride = stride
@@ -28,5 +28,5 @@ class FeatureSelect(nn.Module):
         return features[self.position]
 
     def extra_repr(self) -> str:
-        """Show the selected stride."""
-        return f"stride={self.stride}"
+        """Show which feature is selected."""
+        return f"position={self.position}" if self.stride is None else f"stride={self.stride}"

@@ -244,7 +244,8 @@ def to_yaml(mapping: Mapping[str, Any]) -> str:
         for row in (row for row in plan.rows if row.section == section):
             source = list(row.written_from) if isinstance(row.written_from, tuple) else row.written_from
             text = _flow([source, row.repeats, row.module, list(row.args)])
-            last = f"-{row.index + row.span - 1}: strides 4, 8, 16, 32 are layers {row.index + 1} to {row.index + 4}"
+            what = "strides 4, 8, 16, 32" if len(row.sources) == 1 else "its features"
+            last = f"-{row.index + row.span - 1}: {what} are layers {row.index + 1} to {row.index + row.span - 1}"
             lines.append(f"  - {text} # {row.index}{last if row.span > 1 else ''}")
     return "\n".join(lines) + "\n"
 

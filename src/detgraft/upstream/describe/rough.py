@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from detgraft.plan.rows import PYRAMID_LAYERS, PYRAMID_STRIDES, Plan, Row
+from detgraft.plan.rows import LISTS, PYRAMID_STRIDES, Plan, Row
 from detgraft.upstream.release.capabilities import stock_module
 
 _OUTPUT = frozenset({"c2", "c2s"})
@@ -94,6 +94,8 @@ def rough_sizes(plan: Plan, ch: int) -> list[RowSize]:
             wide = widest if out is None else max(64.0, width * min(out, scaling.max_channels))
             others = [abs(n) for n in numbers(row.args if out is None else row.args[1:])]
             parameters = scaling.repeats(row.repeats) * widest * wide * max([3.0, *others]) ** 2
+            if row.span > 1:  # a list of features is combined in pairs, and a number may be the width of all of them
+                parameters *= len(row.sources) ** 2 * max(1.0, *others, out or 0.0)
             returned = given if out is None else wide
             found.append(RowSize(row, True, parameters))
         else:
@@ -103,10 +105,15 @@ def rough_sizes(plan: Plan, ch: int) -> list[RowSize]:
             entered = max(1.0, _stride(row)) ** 2  # the first of the repeats sees the larger map
             places = max(1.0, 256 / stride) ** 2 * (1 + (entered - 1) / repeats)
             found.append(RowSize(row, False, parameters, 0.0 if row is plan.rows[-1] else 4 * parameters * places))
+        rule = row.graft.channels if row.graft is not None else ""
         for offset in range(row.span):
-            is_feature = row.span == PYRAMID_LAYERS and offset > 0
-            strides[row.index + offset] = PYRAMID_STRIDES[offset - 1] if is_feature else stride
-            channels[row.index + offset] = _WIDEST_FEATURE if row.span == PYRAMID_LAYERS else returned
+            strides[row.index + offset] = stride
+            if offset and rule in LISTS:
+                listed = rule == "pyramid"
+                strides[row.index + offset] = (
+                    PYRAMID_STRIDES[offset - 1] if listed else strides[row.sources[offset - 1]]
+                )
+            channels[row.index + offset] = _WIDEST_FEATURE if rule in LISTS else returned
     return found
 
 

@@ -27,6 +27,13 @@ def refuse_embedding(model: nn.Module, embed: Any) -> None:
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(layers):
             raise ArgumentError(f"embed takes layer numbers from 0 to {len(layers) - 1}, found {number!r:.40}")
+        layer: Any = layers[number]
+        following: Any = layers[number + 1] if number + 1 < len(layers) else None
+        if getattr(following, "type", "") == "Feature" and not hasattr(layer, "reductions") and layer.type != "Feature":
+            raise ArgumentError(
+                f"layer {number} is '{layer.type}', whose output is a list of features, so it has no embedding; its "
+                f"features are layers {number + 1} to {number + len(layer.channels)}"
+            )
         if hasattr(layers[number], "reductions"):
             slots = ", ".join(f"{number + k + 1} (stride {s})" for k, s in enumerate(PYRAMID_STRIDES))
             raise ArgumentError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from torch import Tensor, nn
 
 from detgraft.plan.meanings import rows_of
-from detgraft.plan.rows import PYRAMID_LAYERS
+from detgraft.plan.rows import layers_of
 from detgraft.plan.weights_files import INPUT, is_input
 from detgraft.upstream.parser.names import grafts_of
 
@@ -72,4 +72,4 @@ def _backbones(model: Any) -> Iterator[tuple[list[Any], int, TimmBackbone]]:
     for row, entry in zip(rows_of(model.yaml), grafts_of(model.yaml), strict=True):
         if entry is not None and entry.takes_weights and _is_backbone(model.model[index]):
             yield row, index, model.model[index]
-        index += PYRAMID_LAYERS if entry is not None and entry.channels == "pyramid" else 1
+        index += layers_of(entry, row[0])

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from detgraft.catalog.registry import catalogue
-from detgraft.plan.meanings import RECORD, record_of, row_names
-from detgraft.plan.rows import PYRAMID_LAYERS
+from detgraft.plan.meanings import RECORD, record_of, row_names, rows_of
+from detgraft.plan.rows import layers_of
 
 MARK = "detgraft_version"
 """Attribute that a grafted Ultralytics model carries: the detgraft version that built it."""
@@ -47,8 +47,8 @@ def settle_rows(model: object) -> None:
     types = [getattr(layer, "type", "") for layer in layers.children()]
     found: list[tuple[str, bool]] = []
     index = 0
-    for name in row_names(mapping):
+    for name, row in zip(row_names(mapping), rows_of(mapping), strict=True):
         entry = catalogue.find(name) if types[index : index + 1] == [name] else None
         found.append((name, entry is not None))
-        index += PYRAMID_LAYERS if entry is not None and entry.channels == "pyramid" else 1
+        index += layers_of(entry, row[0])
     mapping[RECORD] = record_of(found)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ultralytics.nn import tasks
 
 from detgraft.errors import DetgraftError, Location, WeightsError
-from detgraft.plan.rows import PYRAMID_LAYERS
+from detgraft.plan.rows import layers_of
 from detgraft.plan.weights_files import is_input
 from detgraft.upstream.describe.expressions import RECORD
 from detgraft.upstream.describe.load import load_yaml
@@ -76,9 +76,9 @@ def layer_map(source: Any, target: Any) -> dict[int, int]:
 def _rows(mapping: Mapping[str, Any]) -> Rows:
     found: Rows = []
     rows = [*mapping["backbone"], *mapping["head"]]
-    for (_, _, module, args), entry in zip(rows, grafts_of(dict(mapping)), strict=True):
+    for (source, _, module, args), entry in zip(rows, grafts_of(dict(mapping)), strict=True):
         kept = [value for value in args if not is_input(value)]  # says nothing of which layer continues which
-        found.append((module, kept, PYRAMID_LAYERS if entry and entry.channels == "pyramid" else 1))
+        found.append((module, kept, layers_of(entry, source)))
     return found
 
 

@@ -92,7 +92,8 @@ def lower(
     Args:
         plan: The plan.
         channels_of: Finds the input channels of a row where the row's own rule needs them.
-        backbones: The backbones built so far, by layer index; filled here, since their channels are known once built.
+        backbones: The backbones and refiners built so far, by layer index; filled here, since their channels are known
+            once built.
         placeholders: Lower ``same`` and ``concat`` rows into stock rows with the same channel rule; for finding
             channels.
         stop: Lower only the rows with an index below this one.
@@ -111,6 +112,8 @@ def lower(
             lowered.rows.append([_plain(row.written_from), row.repeats, row.module, list(row.args)])
         elif entry.channels == "pyramid":
             _lower_pyramid(plan, row, entry, lowered, channels_of, backbones)
+        elif entry.channels == "refine":
+            _lower_refiner(plan, row, entry, lowered, channels_of, backbones)
         elif entry.channels in ("scaled", "fixed"):
             _lower_block(plan, row, entry, lowered)
         elif placeholders:
@@ -317,8 +320,38 @@ def _lower_pyramid(
             _refuse_readers(plan, row, row.index + 1, stride)
 
 
-def _selector(position: int, stride: int) -> Recipe:
-    return Recipe("Feature", lambda *_given: FeatureSelect(position, stride), lambda _given: [f"stride {stride}"])
+def _lower_refiner(
+    plan: Plan,
+    row: Row,
+    entry: Graft,
+    lowered: Lowered,
+    channels_of: Channels,
+    built: dict[int, nn.Module],
+) -> None:
+    """A list of features to a list of features: the list row, then one selector per feature."""
+    args = _literals(plan, row.args)
+    if row.index not in built:
+        inputs = list(channels_of(row))
+        bound = entry.bind(args, {}, row.location) | _activation(plan, entry)
+        target = entry.load()
+        built[row.index] = _made(row, entry, lambda: target(inputs, **entry.preset, **bound))
+        found = getattr(built[row.index], "channels", None)
+        if not isinstance(found, (list, tuple)) or len(found) != len(inputs):
+            raise CatalogError(
+                f"'{entry.name}' must say its output channels in the attribute 'channels', one number for each of its "
+                f"{len(inputs)} features; found {found!r:.80}",
+                row.location,
+            )
+    refiner: Any = built[row.index]
+    shown = Recipe(row.module, lambda *_given: refiner, lambda _given: list(args))
+    lowered.carry(row.written_from, "Concat", [1], shown)
+    for position, channels in enumerate(refiner.channels):
+        lowered.carry(row.index, CARRIER, [channels], _selector(position, None))
+
+
+def _selector(position: int, stride: int | None) -> Recipe:
+    shown = [f"stride {stride}" if stride is not None else f"feature {position}"]
+    return Recipe("Feature", lambda *_given: FeatureSelect(position, stride), lambda _given: shown)
 
 
 def _refuse_readers(plan: Plan, backbone: Row, layer: int, stride: int) -> None:

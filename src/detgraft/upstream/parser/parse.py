@@ -20,7 +20,7 @@ from torch import nn
 from ultralytics.nn import tasks
 
 from detgraft.errors import DetgraftError, Location, PlanError, UpstreamError
-from detgraft.plan.rows import Plan, Row
+from detgraft.plan.rows import LISTS, Plan, Row
 from detgraft.upstream.parser.carriers import Construction, Held, RowKey, under_construction
 from detgraft.upstream.parser.lower import CARRIER, Lowered, lower
 from detgraft.upstream.release.canary import Trial, check_release
@@ -249,10 +249,10 @@ class _Build:
         """Find the input channels of a row, by running the parser's channel arithmetic over the rows before it."""
         if row.sources == (-1,):
             return (self.call.ch,)
-        if _is_pyramid(row):
+        if _is_list(row):
             return self._probe([row], stop=row.index)[row.index]
         if self._probed is None:
-            rows = [r for r in self.plan.rows if r.graft is not None and not _is_pyramid(r)]
+            rows = [r for r in self.plan.rows if r.graft is not None and not _is_list(r)]
             self._probed = self._probe(rows, stop=None)
         return self._probed[row.index]
 
@@ -293,8 +293,8 @@ class _Build:
             raise explain(self.call.original, self.plan, error) from error
 
 
-def _is_pyramid(row: Row) -> bool:
-    return row.graft is not None and row.graft.channels == "pyramid"
+def _is_list(row: Row) -> bool:
+    return row.graft is not None and row.graft.channels in LISTS
 
 
 def _unwrapped(held: Held) -> nn.Module:
