@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.measure import Outcome
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ORDER = ("carafe", "convnextv2", "dynamicconv", "repvit", "onnx", "models", "imports", "layouts", "cuda")
+ORDER = ("carafe", "convnextv2", "dynamicconv", "repvit", "onnx", "models", "imports", "layouts", "losses", "cuda")
 HEAD = (
     "| work | rival | rival / ours (quartiles) | target | ours | rival | difference | peak memory ours / rival |\n"
     "|---|---|---:|---:|---:|---:|---:|---:|\n"

@@ -1,7 +1,8 @@
-"""Writes the measured tables into the README files, between their markers.
+"""Writes the measured tables into the README files and the catalogue's into docs/losses.md, between their markers.
 
-    python scripts/make_tables.py            rewrite README.md and README.zh-CN.md
+    python scripts/make_tables.py            rewrite README.md, README.zh-CN.md and docs/losses.md
     python scripts/make_tables.py --check    exit 1 when they are not up to date
+    python scripts/make_tables.py --losses   docs/losses.md alone; nothing is measured
 
 Every figure is measured by ``detgraft.show`` when this runs; none is typed in.
 """
@@ -31,6 +32,7 @@ HEADINGS = {
     "README.md": ("model", "parameters", "GFLOPs (FlopCounterMode)", "GFLOPs (thop)", "command"),
     "README.zh-CN.md": ("模型", "参数量", "GFLOPs（FlopCounterMode）", "GFLOPs（thop）", "命令"),
 }
+LOSSES = re.compile(r"(<!-- table:losses -->\n).*?(<!-- /table:losses -->)", re.DOTALL)
 MARKERS = re.compile(r"(<!-- table:systems -->\n).*?(<!-- /table:systems -->)", re.DOTALL)
 
 
@@ -52,20 +54,41 @@ def table(headings: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in body)]) + "\n"
 
 
+def loss_table() -> str:
+    from detgraft.catalog.losses import losses
+
+    lines = ["| name | loss of | formula | options | paper | code, licence |", "|---|---|---|---|---|---|"]
+    for entry in losses:
+        names = ", ".join(f"`{name}`" for name in (entry.name, *entry.aliases))
+        formula = entry.formula.replace("|", "\\|")
+        options = "; ".join(f"`{name}={option.default}` {option.text}" for name, option in entry.options.items())
+        source = entry.provenance.source
+        code = f"[{source.removeprefix('https://github.com/')}]({source}), {entry.provenance.licence}" if source else ""
+        cells = (names, entry.kind, formula, options, entry.provenance.paper, code or "none published")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def rewrite(path: Path, markers: re.Pattern[str], content: str, check: bool) -> list[str]:
+    """Put a table between its markers; the file's name where it was out of date."""
+    before = path.read_text(encoding="utf-8")
+    after = markers.sub(lambda found: found[1] + content + found[2], before)
+    if after != before and not check:
+        path.write_text(after, encoding="utf-8")
+    return [path.name] if after != before else []
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing, exit 1 when a table is out of date")
-    check = parser.parse_args().check
-    body = rows()
-    stale = []
-    for name, headings in HEADINGS.items():
-        path = ROOT / name
-        before = path.read_text(encoding="utf-8")
-        after = MARKERS.sub(lambda found, h=headings: found[1] + table(h, body) + found[2], before)
-        if after != before:
-            stale.append(name)
-            if not check:
-                path.write_text(after, encoding="utf-8")
+    parser.add_argument("--losses", action="store_true", help="docs/losses.md alone")
+    args = parser.parse_args()
+    check = args.check
+    stale = rewrite(ROOT / "docs" / "losses.md", LOSSES, loss_table(), check)
+    if not args.losses:
+        body = rows()
+        for name, headings in HEADINGS.items():
+            stale += rewrite(ROOT / name, MARKERS, table(headings, body), check)
     print(f"out of date: {', '.join(stale)}" if stale else "up to date")
     return int(check and bool(stale))
 

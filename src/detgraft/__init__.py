@@ -14,6 +14,7 @@ from detgraft._on_import import after_import
 from detgraft._version import __version__
 
 if TYPE_CHECKING:
+    from detgraft.catalog.losses import list_losses, register_loss
     from detgraft.catalog.registry import list_grafts, register
     from detgraft.measure.cost import show
     from detgraft.pretraining.api import pretrain
@@ -30,9 +31,23 @@ _PUBLIC = {
     "pretrain": "detgraft.pretraining.api",
     "list_grafts": "detgraft.catalog.registry",
     "register": "detgraft.catalog.registry",
+    "list_losses": "detgraft.catalog.losses",
+    "register_loss": "detgraft.catalog.losses",
 }
 
-__all__ = ["RTDETR", "YOLO", "__version__", "build", "check", "list_grafts", "pretrain", "register", "show"]
+__all__ = [
+    "RTDETR",
+    "YOLO",
+    "__version__",
+    "build",
+    "check",
+    "list_grafts",
+    "list_losses",
+    "pretrain",
+    "register",
+    "register_loss",
+    "show",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -50,14 +65,20 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
 
 
-def _call(module: str, function: str) -> None:
-    getattr(importlib.import_module(module), function)()
+def _call(*named: tuple[str, str]) -> None:
+    for module, function in named:
+        getattr(importlib.import_module(f"detgraft.{module}"), function)()
 
 
 # What is imported then is light, too, and needs nothing of Ultralytics but the module that is complete: one of our own
 # modules may be what imports Ultralytics, half imported itself.
-after_import("ultralytics.nn.tasks", lambda: _call("detgraft.upstream.hooks.tasks", "install"))
-after_import("ultralytics.engine.model", lambda: _call("detgraft.upstream.hooks.engine", "install"))
+after_import(
+    "ultralytics.nn.tasks", lambda: _call(("upstream.hooks.tasks", "install"), ("upstream.hooks.losses", "install"))
+)
+after_import("ultralytics.engine.model", lambda: _call(("upstream.hooks.engine", "install")))
+after_import("ultralytics.engine.trainer", lambda: _call(("upstream.hooks.losses", "install_trainer")))
+after_import("ultralytics.models.utils.loss", lambda: _call(("upstream.hooks.losses", "install_rtdetr")))
+after_import("ultralytics.models.utils.ops", lambda: _call(("upstream.hooks.losses", "install_matcher")))
 # Asked for by a pickle that holds an own block.
-after_import("detgraft.plugins", lambda: _call("detgraft.catalog.plugins", "expect_plugins"))
+after_import("detgraft.plugins", lambda: _call(("catalog.plugins", "expect_plugins")))
 answer_for_moved()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detgraft.errors import PlanError
-from detgraft.plan.expression import MAX_DEPTH, Expression, GraftTerm, is_expression, parse_expression
+from detgraft.plan.expression import MAX_DEPTH, Expression, GraftTerm, is_expression, parse_expression, parse_term
 from detgraft.upstream.describe.expressions import compose_mapping
 
 NAMES = st.from_regex(
@@ -16,7 +16,8 @@ NAMES = st.from_regex(
 # A text may hold either kind of quote, but not both: there is nothing to write it between then.
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12).filter(lambda t: not ("'" in t and '"' in t))
 NUMBERS = st.integers() | st.floats(allow_nan=False)
-VALUES = NUMBERS | st.booleans() | st.none() | TEXTS
+SCALARS = NUMBERS | st.booleans() | st.none() | TEXTS
+VALUES = SCALARS | st.lists(SCALARS, min_size=1, max_size=3).map(tuple)
 SITES = st.tuples(st.sampled_from(["backbone", "head"]), st.none() | st.integers(0, 9999)) | st.just((None, None))
 KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True)
 
@@ -143,3 +144,25 @@ def test_bounds() -> None:
 )
 def test_what_is_no_expression(text: str) -> None:
     assert not is_expression(text)
+
+
+def test_a_value_may_be_several() -> None:
+    expression = parse_expression("yolo11n+shape_iou( focaler = (0.0, 0.95) ,scale=1)+x(k=(a,'b,c',None))")
+    assert expression.grafts[0].keywords == {"focaler": (0.0, 0.95), "scale": 1}
+    assert expression.grafts[1].keywords == {"k": ("a", "b,c", None)}
+    assert str(expression) == "yolo11n+shape_iou(focaler=(0.0,0.95),scale=1)+x(k=(a,'b,c',None))"
+    assert parse_expression(str(expression)) == expression
+    for text, words in (
+        ("yolo11n+a(k=(1,2)", "expected ',' or ')'; found the end"),
+        ("yolo11n+a(k=())", "expected a value; found '))'"),
+        ("yolo11n+a(k=((1)))", "expected a value; found '(1)))'"),
+    ):
+        with pytest.raises(PlanError) as caught:
+            parse_expression(text)
+        assert words in str(caught.value)
+
+
+def test_one_graft_alone() -> None:
+    assert parse_term("wiou(version=3,inner=0.75)") == parse_expression("yolo11n+wiou(version=3,inner=0.75)").grafts[0]
+    with pytest.raises(PlanError, match="expected the end"):
+        parse_term("wiou+mpdiou")

@@ -17,7 +17,7 @@ from detgraft.verify.result import CheckResult
 
 
 def test_a_grafted_model_passes_without_new_processes() -> None:
-    report = run_check("yolo11n+carafe", "shapes", "gradients", "seeds", "fuse")
+    report = run_check("yolo11n+carafe", "shapes", "gradients", "losses", "seeds", "fuse")
     assert report.passed, [(r.name, r.reason) for r in report.results]
     assert report["fuse"].figures["batch_norms_after"] == 0
     assert report["seeds"].figures["tensors_transferred"] > 80

@@ -19,6 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from detgraft.catalog.losses import Loss, losses
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
 from detgraft.errors import CatalogError, DetgraftError, Location
@@ -68,7 +69,7 @@ def load_inherited() -> None:
     """Load what the parent process loaded, and what installed packages offer."""
     load_plugins([part for part in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if part])
     for point in entry_points(group=GROUP):
-        known = set(catalogue)
+        known = _known()
         try:
             point.load()
         except Exception as error:
@@ -98,7 +99,7 @@ def _load_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise CatalogError("a plug-in must be a Python file (.py)", where)
     module = importlib.util.module_from_spec(spec)
-    known = set(catalogue)
+    known = _known()
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -118,11 +119,18 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _forget(known: set[Graft]) -> None:
+def _known() -> set[Graft | Loss]:
+    return {*catalogue, *losses}
+
+
+def _forget(known: set[Graft | Loss]) -> None:
     """Take out what a failing plug-in had registered."""
     for entry in list(catalogue):
         if entry not in known:
             catalogue.remove(entry.name)
+    for loss in list(losses):
+        if loss not in known:
+            losses.remove(loss.name)
 
 
 class _MissingPlugin(importlib.abc.MetaPathFinder):

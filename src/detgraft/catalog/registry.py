@@ -33,6 +33,7 @@ class Catalogue:
         self._reserved: Callable[[str], bool] = lambda _name: False
         self._supplier: Callable[[], None] | None = None
         self._is_supplying = False
+        self._held: Callable[[], Iterable[str]] = tuple
         self._lock = threading.RLock()
         for entry in entries:
             self.add(entry)
@@ -46,6 +47,19 @@ class Catalogue:
         self._reserved = is_stock
         for name, entry in self._by_name.items():
             self._refuse_stock(name, entry)
+
+    def shared_with(self, names: Callable[[], Iterable[str]]) -> None:
+        """Tell which names the other things of an expression have, which no graft can have, too.
+
+        Args:
+            names: Returns them, in small letters.
+
+        Raises:
+            CatalogError: A graft was registered under such a name.
+        """
+        self._held = names
+        for name, entry in self._by_name.items():
+            self._refuse_held(name, entry)
 
     def supplied_by(self, supplier: Callable[[], None]) -> None:
         """Have ``supplier`` register what else there is, once, before the first question about a name not of stock.
@@ -82,7 +96,7 @@ class Catalogue:
             CatalogError: A name is taken by another graft or by a stock module, or no expression can hold it.
         """
         for name in (entry.name, *entry.aliases):
-            _refuse_unwritable(name)
+            refuse_unwritable(name)
         names = dict.fromkeys((entry.name, *entry.aliases, entry.name.lower(), *(a.lower() for a in entry.aliases)))
         for name in names:
             taken = self._by_name.get(name)
@@ -91,6 +105,7 @@ class Catalogue:
                     f"the name '{name}' is already registered (by {taken.origin} as '{taken.name}'); choose another"
                 )
             self._refuse_stock(name, entry)
+            self._refuse_held(name, entry)
         for name in names:
             self._by_name[name] = entry
         self.revision += 1
@@ -98,6 +113,10 @@ class Catalogue:
     def _refuse_stock(self, name: str, entry: Graft) -> None:
         if entry.origin != "detgraft" and self._reserved(name):
             raise CatalogError(f"'{name}' is the name of a stock Ultralytics module; choose another")
+
+    def _refuse_held(self, name: str, entry: Graft) -> None:
+        if entry.origin != "detgraft" and name.lower() in self._held():
+            raise CatalogError(f"'{name}' is the name of a loss; choose another")
 
     def remove(self, name: str) -> None:
         """Take an entry out again, with all its names."""
@@ -120,7 +139,8 @@ class Catalogue:
         entry = self.find(name) or self._by_name.get(name.lower())
         if entry is None:
             raise CatalogError(
-                f"there is no graft '{name}'.{self.advice(name)} `detgraft list` shows all of them", location
+                f"there is no graft '{name}'.{self.advice(name, self._held())} `detgraft list` shows all of them",
+                location,
             )
         return entry
 
@@ -166,7 +186,12 @@ class Catalogue:
         ]
 
 
-def _refuse_unwritable(name: object) -> None:
+def refuse_unwritable(name: object) -> None:
+    """Raise for a name that no graft expression can hold.
+
+    Raises:
+        CatalogError: Says what a name looks like.
+    """
     if not isinstance(name, str) or not NAME.fullmatch(name) or not name.isascii():
         raise CatalogError(
             f"a graft expression cannot hold the name {name!r:.80}: it begins with a letter or _ and goes on with "

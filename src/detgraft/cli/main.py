@@ -130,7 +130,7 @@ def _new(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     words: Words = None,
 ) -> None:
-    """Write an own block to begin with, and its test: detgraft new block NAME [channels=scaled] [out=FOLDER]"""
+    """Write an own block or loss to begin with, and its test: detgraft new block NAME [channels=scaled] [out=FOLDER]"""
     from detgraft.cli import new
 
     new.command(kind, name, words or [])

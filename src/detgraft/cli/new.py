@@ -1,4 +1,4 @@
-"""``detgraft new block NAME``: an own block to begin with, its registration and its test."""
+"""``detgraft new block NAME``, ``detgraft new loss NAME``: something own to begin with, its registration, its test."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import importlib.util
 import keyword
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from detgraft.base.files import write_atomic
+from detgraft.catalog.losses import KINDS as LOSS_KINDS
+from detgraft.catalog.losses import losses
 from detgraft.catalog.registry import catalogue
 from detgraft.cli.arguments import check_keys, parse_pairs
 from detgraft.errors import ArgumentError, CatalogError, nearest
 
 RULES = ("scaled", "same", "fixed", "pyramid")
-KINDS = ("block",)
+KINDS = ("block", "loss")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -28,13 +30,17 @@ def command(kind: str, name: str, words: Sequence[str]) -> None:
         DetgraftError: Wrong arguments, a name that cannot be used, or a file that exists; nothing was written then.
     """
     if kind not in KINDS:
-        raise ArgumentError(f"`detgraft new` makes a block: detgraft new block NAME; found '{kind}'")
+        raise ArgumentError(f"`detgraft new` makes a block or a loss: detgraft new block NAME; found '{kind}'")
     pairs = parse_pairs(words)
-    check_keys(pairs, ("channels", "out"))
-    block, test = new_block(name, str(pairs.get("channels", "scaled")), Path(str(pairs.get("out", "."))))
-    print(f"Wrote {block} and {test}. Next:")
+    check_keys(pairs, ("channels", "out") if kind == "block" else ("kind", "out"))
+    folder = Path(str(pairs.get("out", ".")))
+    if kind == "block":
+        made, test = new_block(name, str(pairs.get("channels", "scaled")), folder)
+    else:
+        made, test = new_loss(name, str(pairs.get("kind", "box")), folder)
+    print(f"Wrote {made} and {test}. Next:")
     print(f"  pytest {test}")
-    print(f"  detgraft show yolo11n+{name} plugins={block}")
+    print(f"  detgraft {'show' if kind == 'block' else 'check'} yolo11n+{name} plugins={made}")
 
 
 def new_block(name: str, channels: str = "scaled", folder: Path = Path()) -> tuple[Path, Path]:
@@ -56,6 +62,32 @@ def new_block(name: str, channels: str = "scaled", folder: Path = Path()) -> tup
         raise ArgumentError(
             f"channels must be one of {', '.join(RULES)}, found '{channels}'.{nearest(channels, RULES)}"
         )
+    words = {"name": name, "cls": class_name(name), "rule": channels}
+    return _written(name, folder, ("block.py.jinja", "test_block.py.jinja"), words)
+
+
+def new_loss(name: str, kind: str = "box", folder: Path = Path()) -> tuple[Path, Path]:
+    """Write a commented loss with its registration, and a test that holds it to the contract.
+
+    Args:
+        name: The name to register; also the file's name.
+        kind: ``box`` or ``class``.
+        folder: Where to write; made if it does not exist.
+
+    Returns:
+        The paths of the loss and of its test.
+
+    Raises:
+        ArgumentError: An unknown kind, or a file that exists.
+        CatalogError: A name that is no Python name, is taken, or would hide a Python module.
+    """
+    if kind not in LOSS_KINDS:
+        raise ArgumentError(f"kind must be one of {', '.join(LOSS_KINDS)}, found '{kind}'.{nearest(kind, LOSS_KINDS)}")
+    words = {"name": name, "cls": class_name(name), "kind": kind}
+    return _written(name, folder, ("loss.py.jinja", "test_loss.py.jinja"), words)
+
+
+def _written(name: str, folder: Path, templates: Sequence[str], words: Mapping[str, str]) -> tuple[Path, Path]:
     check_name(name)
     paths = folder / f"{name}.py", folder / f"test_{name}.py"
     for path in paths:
@@ -68,8 +100,7 @@ def new_block(name: str, channels: str = "scaled", folder: Path = Path()) -> tup
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    words = {"name": name, "cls": class_name(name), "rule": channels}
-    texts = [environment.get_template(template).render(words) for template in ("block.py.jinja", "test_block.py.jinja")]
+    texts = [environment.get_template(template).render(words) for template in templates]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -88,8 +119,8 @@ def check_name(name: str) -> None:
     from detgraft.upstream.release.capabilities import stock_module
 
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
-        raise CatalogError(f"a block's name is a Python name: letters, digits and _; found '{name}'")
-    taken = catalogue.find(name) or catalogue.find(name.lower())
+        raise CatalogError(f"the name of a block or a loss is a Python name: letters, digits and _; found '{name}'")
+    taken = catalogue.find(name) or catalogue.find(name.lower()) or losses.find(name)
     if taken is not None:
         raise CatalogError(f"the name '{name}' is registered already (as '{taken.name}'); choose another")
     if stock_module(name) is not None:

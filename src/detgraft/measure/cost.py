@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from detgraft.measure.layers import LayerCost, image_channels, layers_of
+from detgraft.plan.losses import sentences
 from detgraft.upstream.model.input_scales import input_notes
 from detgraft.upstream.model.marks import notes_on
 from detgraft.upstream.model.models import open_model, thop_gflops
@@ -87,5 +88,5 @@ def show(
         gflops_thop=thop_gflops(built, height) if height == width else None,
         stride=stride,
         layers=layers,
-        notes=[*input_notes(built), *notes_on(built)],
+        notes=[*sentences(getattr(built, "yaml", None) or {}), *input_notes(built), *notes_on(built)],
     )

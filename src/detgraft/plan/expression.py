@@ -6,7 +6,8 @@
     graft      := NAME ["@" site] ["(" [(inner | pair) ("," pair)*] ")"]
     inner      := NAME ["(" [(inner | pair) ("," pair)*] ")"]
     site       := ("backbone" | "head") ["." NUMBER]
-    pair       := KEY "=" (NUMBER | "True" | "False" | "None" | quoted text | bare text)
+    pair       := KEY "=" (value | "(" value ("," value)* ")")
+    value      := NUMBER | "True" | "False" | "None" | quoted text | bare text
 
 BASE is a model YAML's name without its ending, or a path to one. NAME may contain one "/" (``timm/resnet18``). What
 begins the parentheses without a "=" is another graft, which goes inside the first: ``c3k2(faster)``,
@@ -110,6 +111,19 @@ def parse_expression(text: str) -> Expression:
     return _Parser(text).expression()
 
 
+def parse_term(text: str) -> GraftTerm:
+    """Parse one graft without a base, such as ``wiou(version=3,inner=0.75)``.
+
+    Raises:
+        PlanError: Not one graft; the message shows the column.
+    """
+    parser = _Parser(text)
+    term = parser.graft()
+    if parser.rest().strip():
+        raise parser.error("expected the end")
+    return term
+
+
 class _Parser:
     """Reads an expression from left to right."""
 
@@ -189,8 +203,17 @@ class _Parser:
                 raise self.error(f"expected '=' and a value after '{key}'{end}")
             if key in pairs:
                 raise self.error(f"the argument '{key}' is given twice", found.start())
-            pairs[key] = self.value()
+            pairs[key] = self.values() if self.take("(") else self.value()
         return pairs
+
+    def values(self) -> tuple[Any, ...]:
+        """The values up to the closing parenthesis, at least one."""
+        values = [self.value()]
+        while not self.take(")"):
+            if not self.take(","):
+                raise self.error("expected ',' or ')'")
+            values.append(self.value())
+        return tuple(values)
 
     def value(self) -> Any:
         self.skip()
@@ -231,6 +254,8 @@ class _Parser:
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({','.join(map(_written, value))})"
     if isinstance(value, str) and (read_scalar(value) != value or not _BARE.fullmatch(value) or value != value.strip()):
         # Single quotes where possible: older releases write a model's name between double ones into their DDP script.
         return f"'{value}'" if "'" not in value else f'"{value}"'

@@ -10,6 +10,8 @@ from typing import Any
 
 from detgraft.errors import Location, PlanError, nearest
 from detgraft.plan.document import SECTIONS, Document
+from detgraft.plan.losses import KEY as LOSSES
+from detgraft.plan.losses import losses_of
 
 MEANINGFUL = (
     "nc",
@@ -25,9 +27,10 @@ MEANINGFUL = (
     "end2end",
     "reg_max",
     "text_model",
+    LOSSES,
     *SECTIONS,
 )
-"""What the parsers of Ultralytics 8.0 to 8.4 read, and what its own YAMLs hold."""
+"""What the parsers of Ultralytics 8.0 to 8.4 read, what its own YAMLs hold, and detgraft's own."""
 
 _RECORDS = frozenset(("yaml_file", "detgraft"))  # written by Ultralytics and by an expression, not by people
 
@@ -58,6 +61,7 @@ def check_keys(document: Document) -> list[str]:
         PlanError: A key that was certainly meant to have an effect and has none; names line and the right key.
     """
     mapping = document.mapping
+    losses_of(mapping, document.at(LOSSES))
     notes = []
     for key, value in mapping.items():
         if key in MEANINGFUL or key in _RECORDS:

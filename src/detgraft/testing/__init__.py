@@ -1,4 +1,4 @@
-"""Contract tests for authors of own blocks: ``from detgraft.testing import BlockContract``."""
+"""Contract tests for authors of own blocks and losses: ``from detgraft.testing import BlockContract, LossContract``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detgraft.testing.contract import BlockContract
+    from detgraft.testing.loss_contract import LossContract
 
-__all__ = ["BlockContract"]
+__all__ = ["BlockContract", "LossContract"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from detgraft.testing.contract import BlockContract
 
         return BlockContract
+    if name == "LossContract":
+        from detgraft.testing.loss_contract import LossContract
+
+        return LossContract
     raise AttributeError(f"module 'detgraft.testing' has no attribute {name!r}")

@@ -19,13 +19,14 @@ from detgraft.measure.watch import LayerError
 from detgraft.upstream.model.sizes import check_size
 from detgraft.upstream.release.quiet import quiet
 from detgraft.verify.checks import data as data_check
-from detgraft.verify.checks import ddp, export, fusing, gradients, portability, price, seeds, shapes
+from detgraft.verify.checks import ddp, export, fusing, gradients, losses, portability, price, seeds, shapes
 from detgraft.verify.result import CheckResult, Report
 from detgraft.verify.subject import Subject, open_subject
 
 CHECKS: dict[str, Callable[[Subject], CheckResult]] = {
     shapes.NAME: shapes.check,
     gradients.NAME: gradients.check,
+    losses.NAME: losses.check,
     seeds.NAME: seeds.check,
     fusing.NAME: fusing.check,
     portability.NAME: portability.check,
@@ -50,7 +51,7 @@ def check(
     progress: Progress | None = None,
     trust: bool = False,
 ) -> Report:
-    """Check a model: shapes, gradients, seeds, fusing, portability, DDP, exports, cost, and its data.
+    """Check a model: shapes, gradients, losses, seeds, fusing, portability, DDP, exports, cost, and its data.
 
     Nothing is written but temporary files; the model and the global random numbers stay as they are.
 

@@ -25,6 +25,8 @@ from detgraft.plan import meanings
 from detgraft.plan.compose import compose, sections
 from detgraft.plan.document import SECTIONS
 from detgraft.plan.expression import Expression, is_expression, parse_expression
+from detgraft.plan.losses import KEY as LOSSES
+from detgraft.plan.losses import added, without_losses
 from detgraft.plan.rows import Plan
 from detgraft.plan.structure import Base, apply, followed, in_order, is_structural
 from detgraft.plan.weights_files import without_files
@@ -82,14 +84,18 @@ def compose_expression(text: str) -> Description:
     """
     expression = parse_expression(text)
     where = Location(str(expression))
-    entries = [catalogue.get(term.name, where) for term in expression.grafts]
+    rows_only = without_losses(expression)
+    entries = [catalogue.get(term.name, where) for term in rows_only.grafts]
     if locate(expression.base_yaml) is None:
         known = [name.removesuffix(".yaml") for name in (*stock_yamls(), *zoo_yamls())]
         raise PlanError(f"there is no base model '{expression.base}'.{nearest(expression.base, known)}", where)
     base = load_yaml(expression.base_yaml)
-    _refuse_text(plan_of(base), where)
-    skeleton = _skeleton(base, expression, entries)
-    rest = [(term, entry) for term, entry in zip(expression.grafts, entries, strict=True) if not is_structural(entry)]
+    plan = plan_of(base)
+    _refuse_text(plan, where)
+    if not entries:
+        return _with_losses(expression, base, plan)
+    skeleton = _skeleton(base, rows_only, entries)
+    rest = [(term, entry) for term, entry in zip(rows_only.grafts, entries, strict=True) if not is_structural(entry)]
     strides = _strides(skeleton.mapping, str(expression)) if rest else {}
     found = compose(
         Expression(skeleton.name, tuple(term for term, _ in rest)),
@@ -109,6 +115,19 @@ def compose_expression(text: str) -> Description:
     }
     rows = {**sections(found), meanings.RECORD: found.meanings}
     mapping = {**base, **rows, "yaml_file": f"{expression}.yaml", RECORD: record}
+    asked = added(base, expression)
+    return Description.of({**mapping, LOSSES: asked} if asked else mapping, base=expression.base_yaml)
+
+
+def _with_losses(expression: Expression, base: dict[str, Any], plan: Plan) -> Description:
+    """Describe a base under another loss: its rows stay as they are."""
+    record = {
+        "expression": str(expression),
+        "base": expression.base_yaml,
+        "origins": list(range(sum(row.span for row in plan.rows))),
+        "notes": [],
+    }
+    mapping = {**base, "yaml_file": f"{expression}.yaml", RECORD: record, LOSSES: added(base, expression)}
     return Description.of(mapping, base=expression.base_yaml)
 
 

@@ -1,8 +1,8 @@
 """The one place where detgraft reaches into ``ultralytics.engine.model``.
 
-``Model._smart_load`` gives grafted models a trainer class that a fresh process can import, and builds a model with the
-image channels that its YAML asks for. This module is imported in
-the middle of Ultralytics' own import, so nothing of Ultralytics is imported on top of it.
+``Model._smart_load`` gives grafted models, and those with a grafted loss, a trainer class that a fresh process can
+import, and builds a model with the image channels that its YAML asks for. This module is imported in the middle of
+Ultralytics' own import, so nothing of Ultralytics is imported on top of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from detgraft.plan.losses import KEY
 from detgraft.upstream.hooks.tasks import wrap
 from detgraft.upstream.model.marks import is_grafted
 
@@ -38,7 +39,7 @@ def _with_own_channels(kind: Any) -> Callable[..., Any]:
 def _smart_load(original: Any) -> Callable[..., Any]:
     def _smart_load(self: Any, key: str) -> Any:
         found = original(self, key)
-        if key == "trainer" and is_grafted(self.model):
+        if key == "trainer" and (is_grafted(self.model) or KEY in (getattr(self.model, "yaml", None) or ())):
             from detgraft.upstream.hooks.trainers import grafted_trainer
 
             return grafted_trainer(found)

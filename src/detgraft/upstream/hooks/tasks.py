@@ -15,7 +15,7 @@ is imported when there are.
 | ``BaseModel.load`` | lets weights follow layers that a graft has moved |
 | ``BaseModel.forward`` | checks the image size; lays pictures out channels-last on the CPU; tells of a static export |
 
-One more stands in ``hooks/engine.py``.
+One more stands in ``hooks/engine.py``, those for losses in ``hooks/losses.py``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from detgraft.catalog.plugins import answer_for_missing, load_inherited, watch
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, UpstreamError
 from detgraft.plan import meanings
+from detgraft.plan.losses import KEY as LOSSES
 from detgraft.upstream.model.marks import MARK, is_grafted, is_stock, settle_rows, source_of
 
 
@@ -139,6 +140,11 @@ def _parse_model(original: Any) -> Callable[..., Any]:
         refuse_unknown(call.mapping)
         refuse_other_channels(call.mapping, call.ch)
         refuse_absurd(call.mapping, call.ch)
+        if LOSSES in call.mapping:
+            from detgraft.upstream.describe.description import description_of
+            from detgraft.upstream.model.criteria import refuse_unfit
+
+            refuse_unfit(call.mapping, description_of(call.mapping).document.at(LOSSES))
         if names_grafts(call.mapping):
             return parse_grafted(call, plan_of(call.mapping))
         return parse_stock(call, lambda: plan_of(call.mapping))
@@ -196,6 +202,8 @@ def _after_init(original: Any) -> Callable[..., Any]:
         from detgraft.upstream.parser.names import meanings_of, names_grafts
 
         mapping = getattr(self, "yaml", None)
+        if isinstance(mapping, dict) and LOSSES in mapping:
+            _say_losses(mapping, args, kwargs)
         if isinstance(mapping, dict) and names_grafts(mapping):
             from detgraft._version import __version__
             from detgraft.plan.weights_files import without_files
@@ -206,6 +214,17 @@ def _after_init(original: Any) -> Callable[..., Any]:
             record_inputs(self)
 
     return __init__
+
+
+def _say_losses(mapping: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Name the losses behind the layers in the build log."""
+    if kwargs.get("verbose", args[3] if len(args) > 3 else True):
+        from ultralytics.utils import LOGGER
+
+        from detgraft.plan.losses import sentences
+
+        for sentence in sentences(mapping):
+            LOGGER.info(sentence)
 
 
 def _fuse(original: Any) -> Callable[..., Any]:
