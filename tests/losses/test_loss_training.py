@@ -18,6 +18,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from detgraft import YOLO
 from detgraft.plan.losses import KEY
 from detgraft.upstream.model import criteria
+from detgraft.upstream.model.build import build
 from detgraft.upstream.release.capabilities import HAS_YOLO26
 
 END_TO_END = "yolo26n" if HAS_YOLO26 else "yolov10n"
@@ -88,9 +89,11 @@ class Killed(Exception):
     pass
 
 
-def train(model: Any, data: Path, folder: Path, stop: int = -1, **more: Any) -> tuple[list[float], list[Any], Any]:
+def train(
+    model: Any, data: Path, folder: Path, stop: int = -1, **more: Any
+) -> tuple[list[list[float]], list[Any], Any]:
     """Train; the loss of every epoch, the running means after it, and the trainer."""
-    found: list[float] = []
+    found: list[list[float]] = []
     means: list[Any] = []
     trainers: list[Any] = []
 
@@ -119,11 +122,15 @@ def train(model: Any, data: Path, folder: Path, stop: int = -1, **more: Any) -> 
 
 def start_from(expression: str, file: Path) -> Path:
     """Save a model whose weights float16 holds, as Ultralytics saves them."""
-    torch.manual_seed(0)
     model = YOLO(expression)
-    model.model.half().float()
+    torch.manual_seed(0)
+    model.model = build(expression, nc=3).half().float()
     model.save(str(file))
     return file
+
+
+def alike(found: list[list[float]], expected: list[list[float]], share: float = 1e-6) -> bool:
+    return torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=share, atol=1e-8)
 
 
 @pytest.mark.slow
@@ -132,12 +139,13 @@ def test_killed_and_resumed_is_as_undisturbed(base: str, pictures: Path, tmp_pat
     file = start_from(f"{base}+wiou(momentum=0.3)", tmp_path / "start.pt")
     expected, means, whole = train(YOLO(str(file)), pictures, tmp_path / "whole", epochs=4, **STILL)
     before, _, _ = train(YOLO(str(file)), pictures, tmp_path / "killed", stop=1, epochs=4, **STILL)
-    assert before == expected[:2]
+    assert alike(before, expected[:2])
     last = tmp_path / "killed" / "run" / "weights" / "last.pt"
     kept = last.read_bytes()
     after, resumed, trainer = train(YOLO(str(last)), pictures, tmp_path / "killed", resume=True)
-    assert after == expected[2:]
-    assert resumed == means[2:]
+    # The pictures come in another order, and sums round differently.
+    assert alike(after, expected[2:])
+    assert alike([list(mean.values()) for mean in resumed], [list(mean.values()) for mean in means[2:]])
     assert means[0] != means[1]
     assert set(means[0]) == ({""} if base == "yolo11n" else {"one2many", "one2one"})
     # The averaged model is validated with the mean of the trained one, and keeps it.
@@ -148,7 +156,7 @@ def test_killed_and_resumed_is_as_undisturbed(base: str, pictures: Path, tmp_pat
     delattr(state["ema"], criteria.MEANS)
     torch.save(state, last)
     forgotten, _, _ = train(YOLO(str(last)), pictures, tmp_path / "killed", resume=True)
-    assert forgotten != expected[2:]
+    assert not alike(forgotten, expected[2:], 1e-3)
     for checkpoint in (tmp_path / "whole" / "run" / "weights").glob("*.pt"):
         assert in_plain_ultralytics(checkpoint)["losses"] == ["wiou(momentum=0.3)"]
     assert getattr(YOLO(str(last)).model, criteria.MEANS)
@@ -172,6 +180,7 @@ import json, sys
 import torch
 from loss_support import batch_of, ready
 from detgraft.upstream.model import criteria
+from detgraft.upstream.model.build import build
 from detgraft.upstream.service.losses import loss_of
 base, rank, world, meeting = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 if world > 1:
@@ -268,7 +277,6 @@ def test_a_trainer_that_another_process_can_import() -> None:
 def test_a_model_of_the_description_alone_has_the_loss() -> None:
     """A worker, a resumed training and a tuner build from the description."""
     model = ready("yolo11n+wiou(momentum=0.5)")
-    from detgraft.upstream.model.build import build
     from detgraft.upstream.service.losses import loss_of, ready_for_loss
 
     again = ready_for_loss(build(model.yaml))
