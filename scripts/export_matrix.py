@@ -25,7 +25,7 @@ from detgraft.verify.parity import BOX_TOLERANCE, SCORE_TOLERANCE  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 # One size per backbone family: the others differ in width and depth only.
-BACKBONES = ("convnextv2_atto", "repvit_m0_6")
+BACKBONES = ("convnextv2_atto", "repvit_m0_6", "unireplknet_a", "lsknet_t", "pkinet_t", "vanillanet_5")
 
 
 def models(base: str) -> list[tuple[str, str]]:

@@ -49,6 +49,26 @@ SOURCES = {
     "apple1986/HWD": "03944d36d6dcaac4f519ad5b39781dd30ed1a78a",
     "microsoft/DynamicHead": "9c7cd661e362e9e58a43d8b18fe56afaa2aae22c",
     "NUST-Machine-Intelligence-Laboratory/PKINet": "c1e72da3f63a5279facced24d0e40320a5ceaddd",
+    "BGU-CS-VIL/WTConv": "4a84da2218924b3973de2235d641f2ecf969c346",
+    "DingXiaoH/DiverseBranchBlock": "8d2b16b6aee45a33236b2d11685be6857f9ba929",
+    "cheng-haha/ScConv": "deab5bbec59bf59f389a2a8b6b709597cd46c3fa",
+    "CV-ZhangXin/LDConv": "cbccb6b7469f604c91c0b85ac19b40da26321ee9",
+    "YaoleiQi/DSCNet": "d4534999124b985b896a201224217cf2ed2b82f1",
+    "ma-xu/Rewrite-the-Stars": "c999eb50840a44f9f1d92e8f7d2c22cd645a6d5e",
+    "sail-sg/inceptionnext": "3f9769c6b3fcf903d1dc2f436eddc6963cacb535",
+    "facebookresearch/ConvNeXt-V2": "2553895753323c6fe0b2bf390683f5ea358a42b9",
+    "THU-MIG/RepViT": "298f42075eda5d2e6102559fad260c970769d34e",
+    "AILab-CVC/UniRepLKNet": "b5677d8fb0e7b8af61eac39c1bf02727f5afc1d5",
+    "zhangzjn/EMO": "27d9b40fea9c2a12a2fe7acc51032184852a99d8",
+    "microsoft/FocalNet": "e8514bdcfe1eb6e7e110403e9f2972c67dfed1c3",
+    "HZAI-ZJNU/SCSA": "8c46866f12fc1abe6fa3d905c1f615e23c79865c",
+    "rayleizhu/BiFormer": "1697bbbeafb8680524898f1dcaac10defd0604be",
+    "LeapLabTHU/DAT": "32173fcf10d71abe73267f4e99829cd8624b7ab6",
+    "JIAOJIAYUASD/dilateformer": "99f85bb40a8d4395183a903e7604499dd5f24f8e",
+    "zcablii/LSKNet": "cbe06cabcb0be0dd94ee48b8ffcd12a9f95c85ad",
+    "huawei-noah/VanillaNet": "6aaf7311d8cadddcec9db7595f071bfda6c480f4",
+    "Linwei-Chen/FDConv": "bf7a33d4f39ac7ea8172158f5628107fcaaba469",
+    "OpenGVLab/InternImage": "31c962dc6c1ceb23e580772f7daaa6944694fbe6",
 }
 Arrays = dict[str, np.ndarray]
 Maker = Callable[[Path], Arrays]
@@ -87,6 +107,16 @@ def stood_in(modules: dict[str, types.ModuleType]) -> Iterator[None]:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
+
+
+@contextlib.contextmanager
+def searched(folder: Path) -> Iterator[None]:
+    """Look for modules in a folder first, for the duration of one import."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def module_with(name: str, **attributes: Any) -> types.ModuleType:
@@ -299,14 +329,25 @@ def shuffle_attention(root: Path) -> Arrays:
 
 
 class _ConvModule(nn.Module):
-    """Stands for mmcv's unit of the same name, as far as CAA uses it."""
+    """Stands for mmcv's unit of the same name, as far as PKINet uses it."""
 
     def __init__(
-        self, c1: int, c2: int, k: Any, s: int, p: Any, groups: int = 1, norm_cfg: Any = None, act_cfg: Any = None
-    ):
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: int = 1,
+        padding: Any = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        norm_cfg: Any = None,
+        act_cfg: Any = None,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c1, c2, k, s, p, groups=groups, bias=norm_cfg is None)
-        self.bn = nn.Identity() if norm_cfg is None else nn.BatchNorm2d(c2, norm_cfg["eps"])
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=norm_cfg is None
+        )
+        self.bn = nn.Identity() if norm_cfg is None else nn.BatchNorm2d(out_channels)
         self.act = nn.Identity() if act_cfg is None else nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -314,20 +355,45 @@ class _ConvModule(nn.Module):
         return y
 
 
-def caa(root: Path) -> Arrays:
+class _Permuted(nn.Module):
+    def __init__(self, *order: int) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(self.order)
+
+
+def pkinet_module(root: Path) -> types.ModuleType:
+    """PKINet's file; its packages answer as far as the network needs them."""
     names = ("mmcv", "mmcv.cnn", "mmcv.cnn.bricks", "mmengine", "mmengine.model", "mmengine.model.weight_init")
     stand_ins: dict[str, Any] = {
         name: MagicMock()
         for name in (*names, "mmengine.logging", "mmrotate", "mmrotate.models", "mmrotate.models.utils")
     }
     stand_ins["mmcv.cnn"].ConvModule = _ConvModule
-    stand_ins["mmengine.model"].BaseModule = type(
-        "BaseModule", (nn.Module,), {"__init__": lambda self, *_: nn.Module.__init__(self)}
-    )
+    stand_ins["mmcv.cnn"].build_norm_layer = lambda _, channels: (None, nn.BatchNorm2d(channels))
+    stand_ins["mmcv.cnn.bricks"].DropPath = lambda *_: nn.Identity()
+    stand_ins["mmengine.model"].BaseModule = _BaseModule
+    utils = stand_ins["mmrotate.models.utils"]
+    utils.autopad = lambda k, p=None, d=1: (d * (k - 1) + 1) // 2
+    utils.make_divisible = lambda value, divisor: max(divisor, int(value + divisor / 2) // divisor * divisor)
+    utils.BCHW2BHWC, utils.BHWC2BCHW = (lambda: _Permuted(0, 2, 3, 1)), (lambda: _Permuted(0, 3, 1, 2))
     registry = types.SimpleNamespace(register_module=lambda *_, **__: lambda cls: cls)
     stand_ins["mmrotate.models.builder"] = module_with("mmrotate.models.builder", ROTATED_BACKBONES=registry)
     file = root / "NUST-Machine-Intelligence-Laboratory/PKINet/mmrotate/models/backbones/pkinet.py"
-    official = load(file, "official_pkinet", stand_ins)
+    return load(file, "official_pkinet", stand_ins)
+
+
+class _BaseModule(nn.Module):
+    """Stands for mmengine's and mmcv's."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+
+def caa(root: Path) -> Arrays:
+    official = pkinet_module(root)
 
     class Weighted(nn.Module):  # the official module returns the factor only
         def __init__(self) -> None:
@@ -417,6 +483,288 @@ def dyhead(root: Path) -> Arrays:
     return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in arrays.items()}
 
 
+def wtconv(levels: int) -> Maker:
+    def make(root: Path) -> Arrays:
+        folder = root / "BGU-CS-VIL/WTConv"
+        with searched(folder):  # needs pywt
+            official = importlib.import_module("wtconv.wtconv2d")
+        module = official.WTConv2d(6, 6, 5, wt_levels=levels)
+        filters = ("wt_filter", "iwt_filter")  # fixed: Haar's
+        arrays = triple(module, torch.randn(2, 6, 9, 14), keep=filters)
+        return {name: value for name, value in arrays.items() if name.removeprefix("w/") not in filters}
+
+    return make
+
+
+def diverse_branch(groups: int) -> Maker:
+    def make(root: Path) -> Arrays:
+        with searched(root / "DingXiaoH/DiverseBranchBlock"):
+            official = importlib.import_module("diversebranchblock")
+        return triple(official.DiverseBranchBlock(8, 12, 3, 2, 1, groups=groups), torch.randn(2, 8, 7, 10))
+
+    return make
+
+
+def scconv(root: Path) -> Arrays:
+    official = load(root / "cheng-haha/ScConv/ScConv.py", "official_scconv")
+    return triple(official.ScConv(16), torch.randn(2, 16, 5, 7))
+
+
+def ldconv(root: Path) -> Arrays:
+    """``output`` is what lies so far inside that no point leaves the picture, where the official code adds twice."""
+    text = (root / "CV-ZhangXin/LDConv/model.py").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        head = "import math\nimport torch\nfrom torch import nn\nfrom einops import rearrange\n"
+        (Path(folder) / "official.py").write_text(head + text, encoding="utf-8")
+        official = load(Path(folder) / "official.py", "official_ldconv")  # needs einops
+    arrays = triple(official.LDConv(6, 12, 5, 2), torch.randn(2, 6, 24, 28))
+    return arrays | {"output": np.ascontiguousarray(arrays["output"][LDCONV_INSIDE])}
+
+
+LDCONV_INSIDE = (slice(None), slice(None), slice(3, 9), slice(3, 11))
+
+
+def snake_strip(morph: int) -> Maker:
+    def make(root: Path) -> Arrays:
+        file = root / "YaoleiQi/DSCNet/DSCNet_2D_opensource/Code/DRIVE/S3_DSConv_pro.py"
+        official = load(file, "official_snake")  # needs einops
+        module = official.DSConv_pro(6, 12, 5, 1.0, morph, device="cpu")
+        arrays = triple(module, torch.randn(2, 6, 8, 11))
+        unused = "dsc_conv_y" if morph == 0 else "dsc_conv_x"
+        return {name: value for name, value in arrays.items() if unused not in name}
+
+    return make
+
+
+class ChannelsSecond(nn.Module):
+    """Calls a module that wants its channels last; of several results the first counts."""
+
+    def __init__(self, inner: nn.Module, last: bool = True) -> None:
+        super().__init__()
+        self.inner, self.last = inner, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x.permute(0, 2, 3, 1).contiguous() if self.last else x)
+        y = y[0] if isinstance(y, tuple) else y
+        return y.permute(0, 3, 1, 2) if self.last else y
+
+
+def unwrapped(arrays: Arrays) -> Arrays:
+    """Drop the wrapper's name from the keys."""
+    return {name.replace("w/inner.", "w/"): value for name, value in arrays.items()}
+
+
+def with_usual_eps(module: nn.Module) -> nn.Module:
+    """Give every batch norm the eps that ours has before a trainer sets its own."""
+    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.eps = 1e-5
+    return module
+
+
+def star_block(root: Path) -> Arrays:
+    official = load(root / "ma-xu/Rewrite-the-Stars/imagenet/starnet.py", "official_starnet")
+    return triple(official.Block(12, 3), torch.randn(2, 12, 9, 8))
+
+
+def older_timm(*names: str) -> dict[str, types.ModuleType]:
+    """Modules of timm under the names that they had once."""
+    layers = {f"timm.models.layers.{name}": importlib.import_module(f"timm.layers.{name}") for name in names}
+    models = ("efficientnet_blocks", "efficientnet_builder")
+    return layers | {f"timm.models.{name}": importlib.import_module(f"timm.models._{name}") for name in models}
+
+
+def inception_next_block(root: Path) -> Arrays:
+    file = root / "sail-sg/inceptionnext/models/inceptionnext.py"
+    official = load(file, "official_inceptionnext", older_timm("helpers"))
+    module = official.MetaNeXtBlock(16, official.InceptionDWConv2d)
+    return triple(module, torch.randn(2, 16, 9, 8))
+
+
+def convnextv2_block(root: Path) -> Arrays:
+    folder = root / "facebookresearch/ConvNeXt-V2/models"
+    stand_ins: dict[str, Any] = {
+        "MinkowskiEngine": MagicMock(),
+        "official_cnx": module_with("official_cnx", __path__=[]),
+    }
+    load(folder / "utils.py", "official_cnx.utils", stand_ins)
+    official = load(folder / "convnextv2.py", "official_cnx.convnextv2", stand_ins)
+    return triple(official.Block(8), torch.randn(2, 8, 9, 8))
+
+
+def repvit_block(use_se: bool) -> Maker:
+    def make(root: Path) -> Arrays:
+        official = load(root / "THU-MIG/RepViT/model/repvit.py", "official_repvit")
+        return triple(official.RepViTBlock(32, 64, 32, 3, 1, use_se, True), torch.randn(1, 32, 6, 5))
+
+    return make
+
+
+def unireplk_block(k: int) -> Maker:
+    def make(root: Path) -> Arrays:
+        official = load(root / "AILab-CVC/UniRepLKNet/unireplknet.py", "official_unireplknet")
+        return triple(official.UniRepLKNetBlock(8, k, attempt_use_lk_impl=False), torch.randn(2, 8, 9, 11))
+
+    return make
+
+
+def irmb(root: Path) -> Arrays:
+    folder = root / "zhangzjn/EMO/model"
+    registry = types.SimpleNamespace(register_module=lambda cls: cls)
+    old = older_timm("weight_init", "activations")
+    stand_ins: dict[str, Any] = {"model": module_with("model", __path__=[], MODEL=registry), **old}
+    stand_ins["model.basic_modules"] = load(folder / "basic_modules.py", "official_emo_parts", old)
+    official = load(folder / "emo.py", "official_emo", stand_ins)  # needs einops
+    module = official.iRMB(16, 16, exp_ratio=2.0, dim_head=8, window_size=4)
+    return triple(with_usual_eps(module), torch.randn(2, 16, 9, 14))
+
+
+def focal_modulation(root: Path) -> Arrays:
+    official = load(root / "microsoft/FocalNet/classification/focalnet.py", "official_focalnet")
+    return unwrapped(triple(ChannelsSecond(official.FocalModulation(12, 3, 2)), torch.randn(2, 12, 9, 8)))
+
+
+def scsa(root: Path) -> Arrays:
+    base = module_with("mmengine.model", BaseModule=nn.Module)
+    stand_ins = {"mmengine": module_with("mmengine", __path__=[]), "mmengine.model": base}
+    official = load(root / "HZAI-ZJNU/SCSA/mmpretrain/models/attentions/SCSA.py", "official_scsa", stand_ins)
+    return triple(official.SCSA(16, 4, 3), torch.randn(2, 16, 9, 12))
+
+
+def bilevel_routing(root: Path) -> Arrays:
+    official = load(root / "rayleizhu/BiFormer/ops/bra_legacy.py", "official_bra")  # needs einops
+    module = official.BiLevelRoutingAttention(16, 4, 3, topk=2, auto_pad=True)
+    return unwrapped(triple(ChannelsSecond(module), torch.randn(2, 16, 9, 14)))
+
+
+def dattention(root: Path) -> Arrays:
+    official = load(root / "LeapLabTHU/DAT/models/dat_blocks.py", "official_dat")  # needs einops
+    module = official.DAttentionBaseline(
+        q_size=(8, 12), kv_size=(4, 6), n_heads=4, n_head_channels=4, n_groups=2, attn_drop=0.0, proj_drop=0.0,
+        stride=2, offset_range_factor=2.0, use_pe=True, dwc_pe=True, no_off=False, fixed_pe=False, ksize=5,
+        log_cpb=False,
+    )  # fmt: skip
+    return unwrapped(triple(ChannelsSecond(module, last=False), torch.randn(2, 16, 8, 12)))
+
+
+def msda(root: Path) -> Arrays:
+    official = load(root / "JIAOJIAYUASD/dilateformer/models/dilateformer.py", "official_dilateformer")
+    module = official.MultiDilatelocalAttention(24, 6)
+    return unwrapped(triple(ChannelsSecond(module), torch.randn(2, 24, 9, 8)))
+
+
+def lsknet_module(root: Path) -> types.ModuleType:
+    """LSKNet's file; its packages answer as far as the network needs them."""
+    names = ("mmcv", "mmcv.cnn", "mmcv.cnn.utils", "mmcv.cnn.utils.weight_init", "mmcv.runner", "official_lsk")
+    stand_ins: dict[str, Any] = {name: MagicMock() for name in (*names, "official_lsk.backbones")}
+    registry = types.SimpleNamespace(register_module=lambda *_, **__: lambda cls: cls)
+    stand_ins["official_lsk.builder"] = module_with("official_lsk.builder", ROTATED_BACKBONES=registry)
+    stand_ins["mmcv.runner"].BaseModule = _BaseModule
+    file = root / "zcablii/LSKNet/mmrotate/models/backbones/lsknet.py"
+    return load(file, "official_lsk.backbones.lsknet", stand_ins)
+
+
+def lsk_block(root: Path) -> Arrays:
+    return triple(lsknet_module(root).LSKblock(12), torch.randn(2, 12, 9, 8))
+
+
+def dcnv3(root: Path) -> Arrays:
+    folder = root / "OpenGVLab/InternImage/classification/ops_dcnv3"
+    distribution = types.SimpleNamespace(version="1.0")
+    stand_ins: dict[str, Any] = {
+        "DCNv3": MagicMock(),
+        "pkg_resources": module_with("pkg_resources", get_distribution=lambda _: distribution),
+        "official_ops": module_with("official_ops", __path__=[]),
+        "official_ops.modules": module_with("official_ops.modules", __path__=[]),
+    }
+    stand_ins["official_ops.functions"] = load(folder / "functions/dcnv3_func.py", "official_ops_func", stand_ins)
+    official = load(folder / "modules/dcnv3.py", "official_ops.modules.dcnv3", stand_ins)
+    return unwrapped(triple(ChannelsSecond(official.DCNv3_pytorch(16, group=2)), torch.randn(2, 16, 7, 9)))
+
+
+def fdconv(k: int) -> Maker:
+    def make(root: Path) -> Arrays:
+        registry = types.SimpleNamespace(register_module=lambda *_, **__: lambda cls: cls)
+        cnn = module_with("mmcv.cnn", CONV_LAYERS=registry)
+        stand_ins: dict[str, Any] = {"mmcv": module_with("mmcv", __path__=[]), "mmcv.cnn": cnn}
+        stand_ins |= {"matplotlib": MagicMock(), "matplotlib.pyplot": MagicMock()}
+        file = root / "Linwei-Chen/FDConv/FDConv_detection/mmdet_custom/FDConv.py"
+        official = load(file, "official_fdconv", stand_ins)
+        module = official.FDConv(6, 8, k, 1, k // 2, bias=False, use_fdconv_if_c_gt=1)
+        if k > 1:  # the border of a band is meant to lie inside, which single precision misses for one of the three
+            torch.set_default_dtype(torch.float64)
+            module.FBM.cached_masks = module.FBM._precompute_masks((64, 64), module.FBM.k_list)
+            torch.set_default_dtype(torch.float32)
+        arrays = triple(module, torch.randn(2, 6, 8, 64))
+        band = torch.empty(8 * k, 6 * k // 2 + 1)
+        for number, (row, column) in enumerate(module.indices[0].transpose(0, 1)):
+            band[row, column] = number
+        return arrays | {"band": band.numpy()}  # which kernel each frequency belongs to: the sorting leaves it open
+
+    return make
+
+
+class Joined(nn.Module):
+    """A backbone whose features are joined into one vector per picture."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([feature.flatten(1) for feature in self.inner(x)], 1)
+
+
+def backbone(module: nn.Module) -> Arrays:
+    """The triple of a backbone, made narrow and shallow."""
+    return unwrapped(triple(with_usual_eps(Joined(module)), torch.randn(1, 3, 32, 64)))
+
+
+def unireplknet(root: Path) -> Arrays:
+    official = load(root / "AILab-CVC/UniRepLKNet/unireplknet.py", "official_unireplknet")
+    official.get_root_logger = lambda: None
+    kernels = ((3,), (13,), (13, 3), (13,))
+    return backbone(
+        official.UniRepLKNet(
+            3, None, (1, 1, 2, 1), (8, 8, 16, 16), kernel_sizes=kernels, init_cfg={"checkpoint": None},
+            attempt_use_lk_impl=False,
+        )
+    )  # fmt: skip
+
+
+def lsknet(root: Path) -> Arrays:
+    sizes: dict[str, Any] = {"embed_dims": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "mlp_ratios": [2, 2, 2, 2]}
+    return backbone(lsknet_module(root).LSKNet(**sizes))
+
+
+def pkinet(root: Path) -> Arrays:
+    official = pkinet_module(root)
+    rows = official.PKINet.arch_settings["T"]
+    narrow = [[8, 8, 1 if i else 2, *row[3:]] for i, row in enumerate(rows)]
+    return backbone(official.PKINet("T", (1, 2, 3, 4), arch_setting=narrow))
+
+
+def vanillanet(root: Path) -> Arrays:
+    from timm import layers
+
+    stand_in = module_with("timm.models.layers", weight_init=layers.weight_init, DropPath=layers.DropPath)
+    file = root / "huawei-noah/VanillaNet/models/vanillanet.py"
+    official = load(file, "official_vanillanet", {"timm.models.layers": stand_in})
+
+    class Features(nn.Module):  # officially only the last output counts
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = official.VanillaNet(dims=[8, 8, 12, 16, 16], strides=[2, 2, 1, 2])
+            del self.net.cls1, self.net.cls2
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            outputs = [self.net.stem2(self.net.stem1(x))]
+            for stage in self.net.stages:
+                outputs.append(stage(outputs[-1]))
+            return [outputs[i] for i in (0, 1, 3, 4)]
+
+    return backbone(Features())
+
+
 MAKERS: dict[str, Maker] = {
     "dyhead": dyhead,
     "dysample": dysample("lp", False),
@@ -449,6 +797,35 @@ MAKERS: dict[str, Maker] = {
     "rfa_conv": rfa_conv,
     "context_guided": context_guided,
     "hwd": hwd,
+    "wtconv": wtconv(1),
+    "wtconv_3": wtconv(3),
+    "diverse_branch": diverse_branch(1),
+    "diverse_branch_grouped": diverse_branch(2),
+    "scconv": scconv,
+    "ldconv": ldconv,
+    "snake_row": snake_strip(0),
+    "snake_column": snake_strip(1),
+    "star_block": star_block,
+    "inception_next_block": inception_next_block,
+    "convnextv2_block": convnextv2_block,
+    "repvit_block": repvit_block(True),
+    "repvit_block_plain": repvit_block(False),
+    "unireplk_block_7": unireplk_block(7),
+    "unireplk_block_13": unireplk_block(13),
+    "irmb": irmb,
+    "focal_modulation": focal_modulation,
+    "scsa": scsa,
+    "bilevel_routing": bilevel_routing,
+    "dattention": dattention,
+    "msda": msda,
+    "lsk_block": lsk_block,
+    "dcnv3": dcnv3,
+    "unireplknet": unireplknet,
+    "lsknet": lsknet,
+    "pkinet": pkinet,
+    "vanillanet": vanillanet,
+    "fdconv": fdconv(3),
+    "fdconv_pointwise": fdconv(1),
 }
 
 

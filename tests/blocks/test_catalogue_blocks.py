@@ -7,7 +7,12 @@ JierunChen/FasterNet e8fba44, OSVAI/ODConv 0901cc1, StevenLauHKHK/Large-Separabl
 ZjjConan/SimAM ae98f43, google/automl 6a54c87 (BiFPN), open-mmlab/mmcv a8073c7 (DCNv2), BangguWu/ECANet b332f6b,
 wandahangFY/MLCA afbeb47, landskape-ai/triplet-attention 2cf02fb, wofmanaf/SA-Net 00a6760,
 NUST-Machine-Intelligence-Laboratory/PKINet c1e72da (CAA), JN-Yang/PConv-SDloss-Data a801f04, Liuchen1997/RFAConv
-363fd6b, wutianyiRosun/CGNet cfccea3, apple1986/HWD 03944d3.
+363fd6b, wutianyiRosun/CGNet cfccea3, apple1986/HWD 03944d3, BGU-CS-VIL/WTConv 4a84da2, DingXiaoH/DiverseBranchBlock
+8d2b16b, cheng-haha/ScConv deab5bb, CV-ZhangXin/LDConv cbccb6b, YaoleiQi/DSCNet d453499,
+ma-xu/Rewrite-the-Stars c999eb5, sail-sg/inceptionnext 3f9769c, facebookresearch/ConvNeXt-V2 2553895, THU-MIG/RepViT
+298f420, AILab-CVC/UniRepLKNet b5677d8, zhangzjn/EMO 27d9b40, microsoft/FocalNet e8514bd, HZAI-ZJNU/SCSA 8c46866,
+rayleizhu/BiFormer 1697bbb, LeapLabTHU/DAT 32173fc, JIAOJIAYUASD/dilateformer 99f85bb, zcablii/LSKNet cbe06ca,
+OpenGVLab/InternImage 31c962d, Linwei-Chen/FDConv bf7a33d.
 """
 
 from __future__ import annotations
@@ -27,26 +32,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detgraft.blocks.bifpn import WeightedConcat
+from detgraft.blocks.bilevel_routing import BiLevelRouting
 from detgraft.blocks.caa import CAA
 from detgraft.blocks.cbam import CBAM
 from detgraft.blocks.context_guided import ContextGuidedDown
+from detgraft.blocks.convnextv2_block import ConvNeXtV2Block
 from detgraft.blocks.coord_attention import CoordAtt
+from detgraft.blocks.dattention import DAttention
+from detgraft.blocks.dcnv3 import DCNv3, DeformV3
 from detgraft.blocks.deform_conv import DeformConv, DeformConvBNAct
+from detgraft.blocks.dilated_attention import MSDA
+from detgraft.blocks.diverse_branch import DiverseBranchConv
+from detgraft.blocks.dwr import DWR
 from detgraft.blocks.dysample import DySample
+from detgraft.blocks.dysnake import DySnakeConv, SnakeStrip
 from detgraft.blocks.eca import ECA, MLCA, kernel_for
 from detgraft.blocks.ema import EMA
+from detgraft.blocks.eucb import EUCB
 from detgraft.blocks.faster_block import C3k2_Faster, FasterBlock, PConv
+from detgraft.blocks.fdconv import FDConv, SpectralConv
+from detgraft.blocks.focal_modulation import FocalModulation
+from detgraft.blocks.gam import GAM
 from detgraft.blocks.gsconv import GSConv
 from detgraft.blocks.hwd import HWD
+from detgraft.blocks.inception_next_block import InceptionNeXtBlock
+from detgraft.blocks.irmb import IRMB
+from detgraft.blocks.ldconv import LDConv
+from detgraft.blocks.lsk_block import LSKBlock
 from detgraft.blocks.lska import LSKA, LSKAAttention
 from detgraft.blocks.odconv import ODConv, ODConvBNAct
+from detgraft.blocks.parts.conv import ConvNormAct
 from detgraft.blocks.pinwheel_conv import PinwheelConv
+from detgraft.blocks.repvit_block import RepViTBlock
 from detgraft.blocks.rfa_conv import RFAConv
+from detgraft.blocks.scconv import SCConv
+from detgraft.blocks.scsa import SCSA
 from detgraft.blocks.se import SE
 from detgraft.blocks.shuffle_attention import ShuffleAttention
 from detgraft.blocks.simam import SimAM
 from detgraft.blocks.spd_conv import SPDConv
+from detgraft.blocks.star_block import StarBlock
 from detgraft.blocks.triplet_attention import TripletAttention
+from detgraft.blocks.unireplk_block import BRANCHES, UniRepLKBlock
+from detgraft.blocks.wtconv import WTConv, WTConv2d
+from detgraft.catalog.registry import catalogue
 from detgraft.errors import ArgumentError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "blocks"
@@ -62,6 +91,7 @@ class Case:
     stride: int = 1
     scale: int = 1
     inputs: int = 1
+    jumps: bool = False  # a value that is rounded may fall on the other side of a threshold inside
 
 
 CASES: dict[str, Case] = {
@@ -86,6 +116,31 @@ CASES: dict[str, Case] = {
     "rfa_conv": Case(lambda: RFAConv(16, 24, 3, 2), c2=24, stride=2),
     "context_guided": Case(lambda: ContextGuidedDown(16, 24, 3, 2, reduction=4), c2=24, stride=2),
     "hwd": Case(lambda: HWD(16, 24), c2=24, stride=2),
+    "wtconv": Case(lambda: WTConv(16, 24, 3, 2, 2), c2=24, stride=2),
+    "diverse_branch": Case(lambda: DiverseBranchConv(16, 24, 3, 2), c2=24, stride=2),
+    "diverse_branch_grouped": Case(lambda: DiverseBranchConv(16, 24, 5, 1, g=4), c2=24),
+    "scconv": Case(lambda: SCConv(16), jumps=True),
+    "ldconv": Case(lambda: LDConv(16, 24, 5, 2), c2=24, stride=2),
+    "dysnake": Case(lambda: DySnakeConv(16, 24, 3, 2), c2=24, stride=2),
+    "star_block": Case(lambda: StarBlock(16)),
+    "inception_next_block": Case(lambda: InceptionNeXtBlock(16, scale=0.5)),
+    "convnextv2_block": Case(lambda: ConvNeXtV2Block(16)),
+    "repvit_block": Case(lambda: RepViTBlock(16)),
+    "unireplk_block": Case(lambda: UniRepLKBlock(16, scale=0.5)),
+    "unireplk_block_3": Case(lambda: UniRepLKBlock(16, 3, scale=0.5)),
+    "irmb": Case(lambda: IRMB(16, head=4)),
+    "dwr": Case(lambda: DWR(16)),
+    "focal_modulation": Case(lambda: FocalModulation(16)),
+    "scsa": Case(lambda: SCSA(16)),
+    "bilevel_routing": Case(lambda: BiLevelRouting(16, 4, 3, 2), jumps=True),
+    "gam": Case(lambda: GAM(16)),
+    "dattention": Case(lambda: DAttention(16, 2, 3, 2, 4)),
+    "msda": Case(lambda: MSDA(16)),
+    "lsk_block": Case(lambda: LSKBlock(16)),
+    "eucb": Case(lambda: EUCB(16), scale=2),
+    "dcnv3": Case(lambda: DCNv3(16, 24, 3, 2), c2=24, stride=2),
+    "fdconv": Case(lambda: FDConv(16, 24, 3, 2), c2=24, stride=2),
+    "fdconv_pointwise": Case(lambda: FDConv(16, 24, 1), c2=24),
     "gsconv": Case(lambda: GSConv(16, 24, 3, 2), c2=24, stride=2),
     "odconv": Case(lambda: ODConv(16, 24, 3, 2), c2=24, stride=2),
     "odconv_grouped": Case(lambda: ODConv(16, 24, 3, 2, g=4, d=2), c2=24, stride=2),
@@ -100,6 +155,15 @@ CASES: dict[str, Case] = {
     "c3k2_faster_c3k": Case(lambda: C3k2_Faster(16, 32, 1, True, 0.5, 2, False), c2=32),
     "weighted_concat": Case(lambda: WeightedConcat([16, 16, 16]), c2=48, inputs=3),
 }
+# The contract of tests/expressions tries these in the fast tests, too.
+TWICE = {
+    *("wtconv", "diverse_branch", "diverse_branch_grouped", "scconv", "ldconv"),
+    *("dysnake", "star_block", "inception_next_block", "convnextv2_block", "repvit_block"),
+    *("unireplk_block", "unireplk_block_3", "irmb", "dwr", "focal_modulation"),
+    *("scsa", "bilevel_routing", "gam", "dattention", "msda"),
+    *("lsk_block", "eucb", "dcnv3", "fdconv", "fdconv_pointwise"),
+}
+PATIENT = [pytest.param(name, marks=[pytest.mark.slow] if name in TWICE else []) for name in CASES]
 FOLDABLE = [name for name, case in CASES.items() if any(isinstance(m, nn.BatchNorm2d) for m in case.build().modules())]
 
 
@@ -147,6 +211,7 @@ class Golden:
 
     build: Callable[[], nn.Module]
     keys: Mapping[str, str] | None = None
+    inside: tuple[slice, ...] = ()  # the part of our output that the triple keeps
 
 
 _OD = {"attention.fc.": "attention.squeeze.conv.", "attention.bn.": "attention.squeeze.bn."}
@@ -166,6 +231,83 @@ _CG = {
     "F_glo.fc.0.": "channels.squeeze.",
     "F_glo.fc.2.": "channels.excite.",
 }
+_WT = {
+    "base_conv.": "base.conv.",
+    "base_scale.weight": "base.scale",
+    **{f"wavelet_convs.{i}.": f"levels.{i}.conv." for i in range(3)},
+    **{f"wavelet_scale.{i}.weight": f"levels.{i}.scale" for i in range(3)},
+}
+_DBB = {
+    "dbb_origin.": "origin.",
+    "dbb_1x1.": "branches.point.",
+    "dbb_avg.conv.": "branches.mean_conv.",
+    "dbb_avg.bn.bn.": "branches.mean_pad.bn.",
+    "dbb_avg.avgbn.": "branches.mean_bn.",
+    "dbb_1x1_kxk.idconv1.": "branches.deep_residual.",
+    "dbb_1x1_kxk.bn1.bn.": "branches.deep_pad.bn.",
+    "dbb_1x1_kxk.conv2.": "branches.deep.conv.",
+    "dbb_1x1_kxk.bn2.": "branches.deep.bn.",
+}
+_SCCONV = {
+    "SRU.gn.": "space.norm.",
+    "CRU.": "channel.",
+    "CRU.GWC.": "channel.group.",
+    "CRU.PWC1.": "channel.point1.",
+    "CRU.PWC2.": "channel.point2.",
+}
+_C_BN = (("c", "conv"), ("bn", "bn"))
+_REPVIT = {
+    "token_mixer.0.": "token_mixer.",
+    "token_mixer.0.conv.c.": "token_mixer.conv.conv.",
+    "token_mixer.1.fc1.": "se.squeeze.",
+    "token_mixer.1.fc2.": "se.excite.",
+    **{f"channel_mixer.m.{i}.{a}.": f"{ours}.{b}." for i, ours in ((0, "expand"), (2, "reduce")) for a, b in _C_BN},
+}
+_IRMB = {
+    "qk.conv.": "qk.",
+    "v.conv.": "v.",
+    "conv_local.conv.": "local.conv.",
+    "conv_local.norm.": "local.bn.",
+    "proj.conv.": "proj.",
+}
+_SCSA = {
+    "local_dwc.": "strips.0.",
+    "global_dwc_s.": "strips.1.",
+    "global_dwc_m.": "strips.2.",
+    "global_dwc_l.": "strips.3.",
+}
+_DAT = {
+    "conv_offset.0.": "offset_conv.",
+    "conv_offset.1.norm.": "offset_norm.",
+    "conv_offset.3.": "offset_point.",
+    "rpe_table.": "position.",
+}
+
+
+def _unireplk(k: int) -> dict[str, str]:
+    small = {f"dwconv.dil_{a}_k{size}_{d}.": f"dwconv.branches.{i}.{a}." for i, (size, d) in enumerate(BRANCHES[k])
+             for a in ("conv", "bn")}  # fmt: skip
+    return small | {
+        "norm.": "dwconv.norm.",
+        "se.down.": "se.squeeze.",
+        "se.up.": "se.excite.",
+        "pwconv1.1.": "pwconv1.",
+        "act.1.": "grn.",
+        "pwconv2.0.": "pwconv2.conv.",
+        "pwconv2.2.": "pwconv2.bn.",
+    }
+
+
+_FD = {
+    "dft_weight": "weight",
+    "KSM_Global.fc.": "squeeze.conv.",
+    "KSM_Global.bn.": "squeeze.bn.",
+    "KSM_Global.relu.": "squeeze.act.",
+    "KSM_Global.": "",
+    "KSM_Local.": "local_",
+    "FBM.freq_weight_conv_list.": "bands.gates.",
+}
+_SNAKE = {"dsc_conv_x.": "conv.", "dsc_conv_y.": "conv."}
 _TRIPLET = {
     "ChannelGateH.spatial.": "rows.",
     "ChannelGateW.spatial.": "columns.",
@@ -218,6 +360,37 @@ GOLDENS: dict[str, Golden] = {
     "rfa_conv": Golden(lambda: RFAConv(6, 12, 3, 2), _RFA),
     "context_guided": Golden(lambda: ContextGuidedDown(8, 16, reduction=4), _CG),
     "hwd": Golden(lambda: HWD(6, 12), {"conv_bn_relu.0.": "conv.conv.", "conv_bn_relu.1.": "conv.bn."}),
+    "wtconv": Golden(lambda: WTConv2d(6, 5), _WT),
+    "wtconv_3": Golden(lambda: WTConv2d(6, 5, levels=3), _WT),
+    "diverse_branch": Golden(lambda: DiverseBranchConv(8, 12, 3, 2, act=False), _DBB),
+    "diverse_branch_grouped": Golden(lambda: DiverseBranchConv(8, 12, 3, 2, g=2, act=False), _DBB),
+    "scconv": Golden(lambda: SCConv(16), _SCCONV),
+    "ldconv": Golden(
+        lambda: LDConv(6, 12, 5, 2),
+        {"conv.0.": "conv.conv.", "conv.1.": "conv.bn.", "p_conv.": "offset."},
+        (slice(None), slice(None), slice(3, 9), slice(3, 11)),
+    ),
+    "snake_row": Golden(lambda: SnakeStrip(6, 12, 5, along="rows"), _SNAKE),
+    "snake_column": Golden(lambda: SnakeStrip(6, 12, 5, along="columns"), _SNAKE),
+    "star_block": Golden(lambda: StarBlock(12), {f"{name}.conv.": f"{name}." for name in ("f1", "f2", "dwconv2")}),
+    "inception_next_block": Golden(lambda: InceptionNeXtBlock(16), {"mlp.": ""}),
+    "convnextv2_block": Golden(lambda: ConvNeXtV2Block(8)),
+    "repvit_block": Golden(lambda: RepViTBlock(32), _REPVIT),
+    "repvit_block_plain": Golden(lambda: RepViTBlock(32, se=False), _REPVIT),
+    "unireplk_block_7": Golden(lambda: UniRepLKBlock(8, 7), _unireplk(7)),
+    "unireplk_block_13": Golden(lambda: UniRepLKBlock(8, 13), _unireplk(13)),
+    "irmb": Golden(lambda: IRMB(16, 2, window=4, head=8), _IRMB),
+    "focal_modulation": Golden(
+        lambda: FocalModulation(12), {f"focal_layers.{i}.0.": f"focal_layers.{i}." for i in range(2)}
+    ),
+    "scsa": Golden(lambda: SCSA(16, 4, 3), _SCSA),
+    "bilevel_routing": Golden(lambda: BiLevelRouting(16, 4, 3, 2), {"qkv.qkv.": "qkv."}),
+    "dattention": Golden(lambda: DAttention(16, 2, 5, 2, 4), _DAT),
+    "msda": Golden(lambda: MSDA(24, 6, dilations=3)),
+    "lsk_block": Golden(lambda: LSKBlock(12)),
+    "dcnv3": Golden(lambda: DeformV3(16, groups=2), {"dw_conv.0.": "dw_conv.", "dw_conv.1.1.": "norm."}),
+    "fdconv": Golden(lambda: SpectralConv(6, 8), _FD),
+    "fdconv_pointwise": Golden(lambda: SpectralConv(6, 8, 1), _FD),
     "weighted_concat": Golden(lambda: WeightedConcat([8, 8, 8]), {"WSM": "weight"}),
 }
 
@@ -229,13 +402,16 @@ def load_official(module: nn.Module, arrays: Mapping[str, np.ndarray], keys: Map
         value = torch.from_numpy(arrays[f"w/{name}"])
         prefix = max((old for old in keys if name.startswith(old)), key=len, default="")
         state[keys.get(prefix, "") + name.removeprefix(prefix)] = value
-    if isinstance(module, CoordAtt):  # the official convolution has a bias, which the norm behind it takes away again
-        state["squeeze.bn.running_mean"] = state["squeeze.bn.running_mean"] - state.pop("squeeze.conv.bias")
-    if isinstance(module, (RFAConv, HWD)):  # the same
-        state["conv.bn.running_mean"] = state["conv.bn.running_mean"] - state.pop("conv.conv.bias")
+    for name, unit in module.named_modules():  # a bias, officially, that the norm behind it takes away again
+        if isinstance(unit, ConvNormAct) and f"{name}.conv.bias" in state:
+            mean = f"{name}.bn.running_mean"
+            state[mean] = state[mean] - state.pop(f"{name}.conv.bias")
     for key, value in module.state_dict().items():  # a linear layer or a k x k convolution that is a 1x1 one here
-        if key in state and key.endswith("weight") and state[key].numel() == value.numel():
+        if key in state and state[key].numel() == value.numel():
             state[key] = state[key].reshape(value.shape)
+    if isinstance(module, SpectralConv):  # frequencies equally far from zero: officially in no fixed order
+        assert (module.band != torch.from_numpy(arrays["band"])).float().mean() < 0.02
+        module.band.copy_(torch.from_numpy(arrays["band"]))
     if isinstance(module, DySample):  # follows from the arguments here
         assert torch.equal(module.init_pos, state.pop("init_pos"))
     for key, value in module.state_dict().items():
@@ -254,7 +430,7 @@ def test_equals_the_official_code(name: str) -> None:
         if isinstance(module, WeightedConcat):  # officially the weighted inputs are added, here they are joined
             found = torch.stack(module(list(x)).chunk(3, 1)).sum(0)
         else:
-            found = module(x)
+            found = module(x)[GOLDENS[name].inside]
     assert_close(found, expected)
 
 
@@ -316,7 +492,11 @@ def test_mixed_precision(name: str) -> None:
         for other in (module, copy.deepcopy(module).bfloat16()):
             dtype = torch.float32 if other is module else torch.bfloat16
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=other is module):
-                assert_close(apply(other, [x.to(dtype) for x in inputs]).float(), exact, 0.05)
+                found = apply(other, [x.to(dtype) for x in inputs]).float()
+            if CASES[name].jumps:
+                assert (found - exact).abs().quantile(0.9) <= 0.05 * exact.abs().max()
+            else:
+                assert_close(found, exact, 0.05)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -330,7 +510,7 @@ def test_any_size(name: str, size: tuple[int, int]) -> None:
     assert output.isfinite().all()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", PATIENT)
 def test_shapes_on_the_meta_device(name: str) -> None:
     case = CASES[name]
     output = apply(make(name).to("meta").train(), example(name, 2, device="meta"))
@@ -358,7 +538,7 @@ def test_fuse_folds_every_batch_norm(name: str) -> None:
             assert_close(apply(module, inputs), expected)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", PATIENT)
 def test_copies_and_pickles(name: str) -> None:
     module, inputs = make(name).eval(), example(name, 2)
     with torch.no_grad():
@@ -380,7 +560,11 @@ class Spread(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("name", "fused"), [*((name, False) for name in CASES), *(pytest.param(n, True, id=f"{n}-fused") for n in FOLDABLE)]
+    ("name", "fused"),
+    [
+        pytest.param(n, fused, id=f"{n}-{fused}", marks=[pytest.mark.slow] if n in TWICE else [])
+        for n, fused in [*((name, False) for name in CASES), *((name, True) for name in FOLDABLE)]
+    ],
 )
 def test_exports_to_onnx_for_any_batch_and_size(name: str, fused: bool) -> None:
     pytest.importorskip("onnx")
@@ -488,6 +672,71 @@ def test_c3k2_faster_has_the_outer_structure_of_c3k2() -> None:
         assert torch.equal(stock(x), ours(x))
 
 
+@pytest.mark.parametrize(
+    ("build", "convs"), [(lambda: DiverseBranchConv(8, 12, 3, 2), 1), (lambda: UniRepLKBlock(8, 13).dwconv, 1),
+                         (lambda: RepViTBlock(8).token_mixer, 1)]
+)  # fmt: skip
+def test_branches_become_one_convolution(build: Callable[[], nn.Module], convs: int) -> None:
+    module = build()
+    assert sum(isinstance(m, nn.Conv2d) for m in module.modules()) > convs
+    fused = module.eval().fuse()  # type: ignore[operator]
+    assert sum(isinstance(m, nn.Conv2d) for m in fused.modules()) == convs
+
+
+def test_gam_by_the_papers_formula() -> None:
+    """There is no official code: channel weights by a perceptron over each pixel, then pixel weights by 7x7 kernels."""
+    module = make("gam").eval()
+    assert isinstance(module, GAM)
+    x = example("gam", 2)[0]
+    first, second = (getattr(module, name).weight.flatten(1) for name in ("squeeze", "excite"))
+    hidden = F.relu(x.permute(0, 2, 3, 1) @ first.t() + module.squeeze.bias) @ second.t() + module.excite.bias
+    middle = x * hidden.sigmoid().permute(0, 3, 1, 2)
+    expected = middle
+    for unit in (module.spatial1, module.spatial2):
+        bn = unit.bn
+        assert isinstance(bn, nn.BatchNorm2d)
+        expected = F.conv2d(expected, unit.conv.weight, padding=3)
+        expected = F.batch_norm(expected, bn.running_mean, bn.running_var, bn.weight, bn.bias)
+        expected = F.relu(expected) if unit is module.spatial1 else expected
+    assert_close(module(x), middle * expected.sigmoid())
+
+
+def test_eucb_by_the_papers_formula() -> None:
+    module = make("eucb").eval()
+    assert isinstance(module, EUCB)
+    x, bn = example("eucb", 2)[0], module.smooth.bn
+    assert isinstance(bn, nn.BatchNorm2d)
+    expected = F.conv2d(x.repeat_interleave(2, 2).repeat_interleave(2, 3), module.smooth.conv.weight, None, 1, 1, 1, 16)
+    expected = F.relu(F.batch_norm(expected, bn.running_mean, bn.running_var, bn.weight, bn.bias))
+    assert_close(module(x), F.conv2d(expected, module.mix.weight, module.mix.bias))
+
+
+def test_wtconv_sees_farther_with_each_level() -> None:
+    x = torch.zeros(1, 1, 33, 33, requires_grad=True)
+    reach = []
+    for levels in (1, 2, 3):
+        (gradient,) = torch.autograd.grad(WTConv2d(1, 3, 1, levels)(x)[0, 0, 16, 16], x)
+        reach.append(int((gradient[0, 0].abs().sum(0) > 0).sum()))
+    assert reach[0] < reach[1] < reach[2]
+
+
+def test_ldconv_starts_as_close_to_a_square_as_its_points_allow() -> None:
+    """Five points: two rows of two, and one below; read through a picture of its own indices."""
+    module = LDConv(1, 5, 5, 1, act=False)
+    assert module.offset.bias is not None
+    nn.init.zeros_(module.offset.bias)
+    module.conv.conv.weight.data = torch.eye(5)[..., None, None]
+    x = torch.arange(100.0).reshape(1, 1, 10, 10)
+    found = module.eval().fuse()(x)[0, :, 4, 3]
+    assert_close(found, torch.tensor([43.0, 44.0, 53.0, 54.0, 63.0]), 1e-3)
+
+
+def test_the_adown_of_the_catalogue_is_ultralytics_own() -> None:
+    from ultralytics.nn.modules import ADown
+
+    assert catalogue.get("adown").load() is ADown
+
+
 def test_pconv_leaves_the_other_channels_alone() -> None:
     module = PConv(8)
     x = torch.randn(2, 8, 5, 5)
@@ -525,6 +774,27 @@ def test_pconv_leaves_the_other_channels_alone() -> None:
         (lambda: PConv(16, 4, 3), "g=3"),
         (lambda: C3k2_Faster(16, 24, 0), "n must be"),
         (lambda: C3k2_Faster(16, 2, 1, True, 0.5), "hidden channels"),
+        (lambda: WTConv(16, 24, 4), "k must be odd"),
+        (lambda: DiverseBranchConv(16, 24, 3, p=0), "p must be None or 1"),
+        (lambda: SCConv(12, 8), "groups=8"),
+        (lambda: SCConv(16, alpha=1.0), "alpha and threshold"),
+        (lambda: LDConv(16, 24, 0), "points must be"),
+        (lambda: DySnakeConv(16, 22), "c2=22"),
+        (lambda: InceptionNeXtBlock(2), "at least 4"),
+        (lambda: UniRepLKBlock(16, 6), "3, 5, 7, 9, 11, 13, 15, 17"),
+        (lambda: IRMB(16, head=5), "head=5"),
+        (lambda: DWR(15), "c1=15"),
+        (lambda: FocalModulation(16, 4), "window must be odd"),
+        (lambda: SCSA(20), "heads=8"),
+        (lambda: BiLevelRouting(16, 4, 1, 2), "topk=2"),
+        (lambda: DAttention(16, groups=3), "groups=3"),
+        (lambda: MSDA(16, 6), "heads=6"),
+        (lambda: LSKBlock(15), "c1=15"),
+        (lambda: DCNv3(16, 22), "groups=4"),
+        (lambda: EUCB(16, 0), "scale must be"),
+        (lambda: FDConv(16, 24, 5), "k must be 1 or 3"),
+        (lambda: FDConv(16, 24, g=2), "g must be 1"),
+        (lambda: GAM(16, 0), "reduction must be"),
         (lambda: WeightedConcat([]), "channels must list"),
         (lambda: WeightedConcat([8, 0]), "channels must be"),
         (lambda: WeightedConcat([8], 2), "dimension must be 1"),

@@ -92,6 +92,19 @@ def test_list_takes_a_pattern(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
     assert "convnextv2" in nothing.err
 
 
+def test_list_by_family_in_80_columns(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli("list").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    graft = next(line for line in lines if line.split()[:1] == ["CARAFE"])
+    assert graft.split() == ["CARAFE", "upsample", "74.3", "k", "Apache-2.0"]
+    title = max(i for i, line in enumerate(lines[: lines.index(graft)]) if line and not line.startswith(" "))
+    assert "upsampling" in lines[title]
+    entries = json.loads(cli("list", "CARAFE*", "--json").out)
+    assert [(e["name"], e["parameters"]) for e in entries] == [("CARAFE", 74_312), ("CARAFE_official", 74_148)]
+    assert {e["family"] for e in entries} == {lines[title]}
+
+
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("train", "--help"), ("show", "--help"), ("--version",)])
 def test_help_answers(words: tuple[str, ...], cli: Cli) -> None:
     found = cli(*words)

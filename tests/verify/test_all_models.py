@@ -11,7 +11,8 @@ from detgraft.upstream.describe.resolve import zoo_yamls
 pytestmark = pytest.mark.slow
 
 IN_ONE_PROCESS = ("shapes", "gradients", "seeds", "fuse")
-BACKBONES = ("convnextv2_atto", "repvit_m0_6")  # the other sizes differ in width and depth only
+BACKBONES = ("convnextv2_atto", "repvit_m0_6", "unireplknet_a", "lsknet_t", "pkinet_t", "vanillanet_5")
+# The other sizes differ in width and depth only
 
 
 def _catalogue() -> list[str]:

@@ -16,6 +16,7 @@ from detgraft.catalog.families import (
     levels,
     refining,
     stages,
+    units,
     upsampling,
 )
 from detgraft.catalog.spec import CHANNEL_RULES, NAME, REPEAT_RULES, ChannelRule, Graft, RepeatRule
@@ -217,9 +218,29 @@ def timm_entry(name: str) -> Graft:
 
 
 # The order in which `detgraft list` shows them. Data only; a class is imported when a model needs it.
-_FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, fusion, refining, levels)
+_FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, units, fusion, refining, levels)
 
 catalogue = Catalogue(tuple(graft for family in _FAMILIES for graft in family.GRAFTS))
+
+
+def families(entries: Iterable[Graft]) -> list[tuple[str, list[Graft]]]:
+    """Sort entries by family.
+
+    Args:
+        entries: Entries of the catalogue.
+
+    Returns:
+        The title of each family that has any, in order, and its entries; those of plug-ins come last.
+    """
+    wanted = list(entries)
+    found = [(_title(family.__doc__), [e for e in family.GRAFTS if e in wanted]) for family in _FAMILIES]
+    sorted_in = {id(entry) for _, members in found for entry in members}
+    found.append(("Own blocks and plug-ins", [entry for entry in wanted if id(entry) not in sorted_in]))
+    return [(title, members) for title, members in found if members]
+
+
+def _title(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def list_grafts(pattern: str = "*") -> list[Graft]:

@@ -45,9 +45,67 @@ def _repvit(size: str) -> Graft:
     )
 
 
+_OTHERS = {
+    "unireplknet": (
+        "UniRepLKNet",
+        ("a", "f", "p", "n", "t", "s", "b", "l", "xl"),
+        Provenance(
+            paper="UniRepLKNet: A Universal Perception Large-Kernel ConvNet, CVPR 2024",
+            source="github.com/AILab-CVC/UniRepLKNet",
+            licence="Apache-2.0",
+        ),
+    ),
+    "lsknet": (
+        "LSKNet",
+        ("t", "s"),
+        Provenance(
+            paper="Large Selective Kernel Network for Remote Sensing Object Detection, ICCV 2023",
+            source="github.com/zcablii/LSKNet",
+            licence="CC-BY-NC-4.0",
+        ),
+    ),
+    "pkinet": (
+        "PKINet",
+        ("t", "s", "b"),
+        Provenance(
+            paper="Poly Kernel Inception Network for Remote Sensing Detection, CVPR 2024",
+            source="github.com/NUST-Machine-Intelligence-Laboratory/PKINet",
+            licence="Apache-2.0",
+        ),
+    ),
+    "vanillanet": (
+        "VanillaNet",
+        ("5", "6", "7", "8", "9", "10", "11", "12", "13", "13_x1_5"),
+        Provenance(
+            paper="VanillaNet: the Power of Minimalism in Deep Learning, NeurIPS 2023",
+            source="github.com/huawei-noah/VanillaNet",
+            licence="MIT",
+        ),
+    ),
+}
+
+
+def _without_weights(family: str) -> tuple[Graft, ...]:
+    """The sizes of a backbone that timm does not have; published weights cannot be loaded into it."""
+    title, sizes, provenance = _OTHERS[family]
+    return tuple(
+        Graft(
+            name=f"{family}_{size}",
+            target=f"detgraft.blocks.backbones.{family}:{family}",
+            channels="pyramid",
+            preset={"size": size},
+            site="backbone",
+            summary=f"{title} backbone, size {size}",
+            provenance=provenance,
+        )
+        for size in sizes
+    )
+
+
 GRAFTS: tuple[Graft, ...] = (
     *(_convnextv2(size) for size in ("atto", "femto")),
     _convnextv2("pico", "convnext_pico"),  # one tutorial uses the official function's name, another the regular one
     *(_convnextv2(size) for size in ("nano", "tiny", "base", "large", "huge")),
     *(_repvit(size) for size in ("m0_6", "m0_9", "m1_0", "m1_1", "m1_5", "m2_3")),
+    *(graft for family in _OTHERS for graft in _without_weights(family)),
 )

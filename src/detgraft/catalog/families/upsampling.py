@@ -45,4 +45,16 @@ GRAFTS: tuple[Graft, ...] = (
             licence="MIT",
         ),
     ),
+    Graft(
+        name="EUCB",
+        target="detgraft.blocks.eucb:EUCB",
+        channels="same",
+        site="upsample",
+        summary="nearest upsampling, then depthwise and 1x1 convolutions",
+        provenance=Provenance(
+            paper="EMCAD: Efficient Multi-scale Convolutional Attention Decoding, CVPR 2024",
+            source="github.com/SLDGroup/EMCAD",
+            licence="research only",
+        ),
+    ),
 )
