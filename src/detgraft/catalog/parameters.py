@@ -96,4 +96,6 @@ PARAMETERS: dict[str, int] = {
     "ConvNeXtV2Block": 540_928,
     "RepViTBlock": 300_608,
     "WeightedConcat": 2,
+    "DyHead": 4_230_840,
+    "ASFF": 1_971_465,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -240,7 +241,7 @@ def families(entries: Iterable[Graft]) -> list[tuple[str, list[Graft]]]:
 
 
 def _title(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+    return re.split(r"[.:;](?: |$)", (text or "").strip().partition("\n")[0])[0]
 
 
 def list_grafts(pattern: str = "*") -> list[Graft]:
