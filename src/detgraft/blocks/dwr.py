@@ -1,8 +1,8 @@
 """DWR: dilation-wise residual, simple regions first, then depthwise kernels of three reaches over them.
 
 Paper: "DWRSeg: Rethinking Efficient Acquisition of Multi-scale Contextual Information for Real-time Semantic
-Segmentation" (arXiv 2212.01173). There is no official repository; what stands here is written from the paper. No
-weights are used.
+Segmentation" (arXiv 2212.01173). There is no official repository and no licence; what stands here is written from
+the paper. No weights are used.
 
 Differences: the paper's settings (half of the channels for the regions; the reaches 1, 3 and 5 in the ratio 2:1:1;
 batch norm behind the dilated convolutions, no activation behind it); the reaches share the convolution of the regions.

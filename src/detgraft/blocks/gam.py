@@ -1,7 +1,7 @@
 """GAM: global attention mechanism, channel weights for each pixel, then pixel weights by two 7x7 convolutions.
 
 Paper: "Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions" (arXiv 2112.05561).
-There is no official repository; what stands here is written from the paper. No weights are used.
+There is no official repository and no licence; what stands here is written from the paper. No weights are used.
 
 Differences: the two layers over the channels are 1x1 convolutions. At least one hidden channel is kept.
 

@@ -215,8 +215,8 @@ GRAFTS: tuple[Graft, ...] = (
         known_as=("GAM_Attention", "GAMAttention"),
         provenance=Provenance(
             paper="Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions, arXiv 2021",
-            source="the paper alone",
-            licence="no code",
+            source="the paper alone, without official code",
+            licence="none stated",
         ),
     ),
     Graft(

@@ -39,8 +39,8 @@ GRAFTS: tuple[Graft, ...] = (
         known_as=("DWRSeg",),
         provenance=Provenance(
             paper="DWRSeg: Rethinking Efficient Acquisition of Multi-scale Contextual Information, arXiv 2212.01173",
-            source="the paper alone",
-            licence="no code",
+            source="the paper alone, without official code",
+            licence="none stated",
         ),
     ),
     Graft(
