@@ -222,6 +222,7 @@ def status(study: Study) -> Status:
     """
     spec = open_study(study)
     folder = StudyFolder(spec)
+    folder.recall()
     cells = tuple((cell, cell.state()) for cell in folder.cells())
     found = [state for _, state in cells]
     course, place = progress(folder), {seed: at for at, seed in enumerate(spec.seeds)}
@@ -234,25 +235,26 @@ def status(study: Study) -> Status:
         states={state.value: found.count(state) for state in State},
         failed={cell.label: cell.error() for cell, state in cells if state is State.FAILED},
         damaged={cell.label: cell.damage() for cell, state in cells if state is State.DAMAGED},
-        warnings=tuple(_warnings(folder)),
+        warnings=tuple(_warnings(folder, [cell for cell, state in cells if state is State.DONE])),
         cells=cells,
         spared=spared,
     )
 
 
-def _warnings(folder: StudyFolder) -> list[str]:
+def _warnings(folder: StudyFolder, done: list[Cell]) -> list[str]:
     try:
         folder.check_unchanged()
     except StudyChangedError as error:
         return [str(error)]
-    return mixed_versions([run.result for run in folder.runs() if run.result is not None])
+    return mixed_versions(folder.made(done))
 
 
 def _other_versions(folder: StudyFolder) -> list[str]:
     """What is installed now and was not when the finished runs were made, said before more are trained."""
     lines = []
+    finished = [run.result for run in folder.runs() if run.result is not None]
     for name, version in versions().items():
-        made = Counter(run.result.versions.get(name) for run in folder.runs() if run.result is not None)
+        made = Counter(result.versions.get(name) for result in finished)
         others = {known: n for known, n in made.items() if known != version}
         if others:
             counts = " and ".join(f"{known} ({n} runs)" for known, n in others.items())
@@ -275,7 +277,9 @@ def report(study: Study, to: Path | None = None, claims: Path | None = None) -> 
     spec = open_study(study)
     folder = StudyFolder(spec)
     folder.check_unchanged()
-    return write_report(folder, to or folder.path / "report", claims)
+    written = write_report(folder, to or folder.path / "report", claims)
+    folder.remember()
+    return written
 
 
 def init(path: str | Path = "study.yaml", force: bool = False) -> Path:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,10 @@ class StudySpec:
 
     def digest(self) -> str:
         """SHA-256 of :meth:`identity`."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest_of(self.identity())
 
 
@@ -239,7 +244,7 @@ def build_spec(located: Located, folder: Path, default_name: str) -> StudySpec:
     located, factors = expand(located)
     fields = read_fields(located, default_name)
     spec = StudySpec(located=located, folder=folder, factors=factors, written=written, **fields)
-    return StudySpec(**{**vars(spec), "fingerprints": fingerprints(spec)})
+    return replace(spec, fingerprints=fingerprints(spec))
 
 
 def fingerprints(spec: StudySpec) -> dict[str, str]:

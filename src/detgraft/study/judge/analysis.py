@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -236,8 +236,15 @@ def analyse(study: Evidence) -> Analysis:
         if values[arm.name]
     ]
     by_name = {arm.name: arm for arm in summaries}
+    by_place = {(run.arm.name, run.seed): run for run in done}
+    runs_of: dict[str, list[Run]] = {arm.name: [] for arm in spec.arms}
+    for run in done:
+        runs_of[run.arm.name].append(run)
+    states = Counter(run.state for run in runs)
     judged = [
-        _judge(item, against, base_name, done, by_arm, values, split, by_name, control) for item in found if item.pairs
+        _judge(item, against, base_name, by_place, by_arm, values, split, by_name, control)
+        for item in found
+        if item.pairs
     ]
     return Analysis(
         name=spec.name,
@@ -250,11 +257,9 @@ def analyse(study: Evidence) -> Analysis:
         arms=tuple(summaries),
         judged=tuple(judged),
         control=against(base, {control: values[control]})[0] if control else None,
-        curves={
-            arm.name: _curve([run for run in done if run.arm == arm], task) for arm in spec.arms if by_arm[arm.name]
-        },
+        curves={arm.name: _curve(runs_of[arm.name], task) for arm in spec.arms if by_arm[arm.name]},
         results=tuple(results),
-        cells={state.value: [run.state for run in runs].count(state) for state in State},
+        cells={state.value: states[state] for state in State},
         failed={run.label: run.message for run in runs if run.state is State.FAILED},
         damaged=damaged,
         warnings=tuple(mixed_versions(results)),
@@ -309,7 +314,23 @@ def progress(study: Evidence) -> Progress | None:
     return follow(figures[spec.base.name], variants, spec.seeds, spec.looks, spec.metrics.margin, spec.metrics.alpha)
 
 
-def mixed_versions(results: Iterable[Result]) -> list[str]:
+class Made(Protocol):
+    """How a run was made; a result says it."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of packages by their names."""
+
+    @property
+    def hardware(self) -> Mapping[str, Any]:
+        """The machine."""
+
+    @property
+    def format(self) -> int:
+        """Of the result's file."""
+
+
+def mixed_versions(results: Iterable[Made]) -> list[str]:
     """A sentence for each way in which the runs were not made alike: other packages, other devices, older files.
 
     Args:
@@ -409,7 +430,7 @@ def _judge(
     found: Comparison,
     against: Callable[..., list[Comparison]],
     base: str,
-    done: list[Run],
+    done: Mapping[tuple[str, int], Run],
     by_arm: Mapping[str, Mapping[int, Result]],
     values: Mapping[str, Mapping[int, float]],
     split: str,
@@ -417,10 +438,7 @@ def _judge(
     control: str | None,
 ) -> Judged:
     seeds = sorted(set(values[base]) & set(values[found.variant]))
-    draws = {
-        name: [run.draws(split) for seed in seeds for run in done if (run.arm.name, run.seed) == (name, seed)]
-        for name in (base, found.variant)
-    }
+    draws = {name: [done[name, seed].draws(split) for seed in seeds] for name in (base, found.variant)}
     complete = all(array is not None for arrays in draws.values() for array in arrays)
     low = high = joint_low = joint_high = math.nan
     if complete:

@@ -28,6 +28,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -233,12 +234,16 @@ def detectable(
     """
     if pairs < 2 or not math.isfinite(sd):
         return math.inf
-    level = alpha / variants
+    return sd * _detectable_effect(pairs, alpha / variants, power, cautious)
+
+
+@lru_cache(maxsize=4096)
+def _detectable_effect(pairs: int, level: float, power: float, cautious: bool) -> float:
+    """The same in standard deviations, which is all of it that costs time and is alike for all variants."""
     high = 1.0
     while _power(high, pairs, level, cautious) < power:
         high *= 2
-    effect = float(optimize.brentq(lambda e: _power(e, pairs, level, cautious) - power, 0.0, high, xtol=1e-6))
-    return sd * effect
+    return float(optimize.brentq(lambda e: _power(e, pairs, level, cautious) - power, 0.0, high, xtol=1e-6))
 
 
 def seeds_needed(
@@ -259,11 +264,11 @@ def seeds_needed(
     effect = difference / sd if sd > 0 else math.inf
     if math.isinf(effect):
         return low
-    if _power(effect, high, alpha / variants, cautious) < POWER:
+    if effect < _detectable_effect(high, alpha / variants, POWER, cautious):
         return None
     while low < high:
         middle = (low + high) // 2
-        if _power(effect, middle, alpha / variants, cautious) >= POWER:
+        if effect >= _detectable_effect(middle, alpha / variants, POWER, cautious):
             high = middle
         else:
             low = middle + 1

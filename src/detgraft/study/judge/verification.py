@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from detgraft.study.judge.result import Result, SplitMetrics
 RESULT, CONFIG, CURVE = "result.json", "cell.json", "curve.json"
 STUDY, INPUTS = "study.json", "inputs.json"
 _BESIDE = (CURVE, "detections_*.npz", "bootstrap_*.npy")
+_LOOKED_AT = frozenset((RESULT, CONFIG, STUDY, INPUTS, CURVE))
+_BEGINNINGS = ("detections_", "bootstrap_")
 _CHUNK = 1 << 20
 
 
@@ -39,15 +42,21 @@ def marks_of(folder: Path) -> dict[str, dict[str, Any]]:
 def look_of(folder: Path) -> tuple[Any, ...]:
     """What changes when a file in a run's or a study's folder that :func:`verify` depends on is written or replaced."""
     # The time of the last status change cannot be set back by a program, unlike the time of the last change.
-    files = sorted(path for pattern in (RESULT, CONFIG, STUDY, INPUTS, *_BESIDE) for path in folder.glob(pattern))
     found = []
-    for path in files:
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            continue
-        found.append((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-    return tuple(found)
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name not in _LOOKED_AT and not name.startswith(_BEGINNINGS):
+                    continue
+                try:
+                    stat = entry.stat()
+                except FileNotFoundError:
+                    continue
+                found.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return tuple(sorted(found))
 
 
 def verify(folder: Path, expected: CellConfig, studies: Collection[str] | None) -> Result:

@@ -180,6 +180,10 @@ class Engine:
         self._progress: dict[Cell, int] = {}
         self._begin = time.monotonic()
         self._trained = 0
+        # Kept from event to event: asking every cell anew would make each event of a large study cost a scan of it.
+        self._left: dict[Cell, int] = {}
+        self._finished: set[Cell] = set()
+        self._epochs_left = 0
 
     def run(self, retry: bool = False, restart: bool = False) -> None:
         """Work until every cell is done or failed.
@@ -192,8 +196,9 @@ class Engine:
             StudyBusyError: Another living process works on one of the cells, or has taken the study over.
         """
         waiting = self._todo(retry, restart)
+        todo = set(waiting)
         for cell in self.cells:
-            if cell not in waiting:
+            if cell not in todo:
                 curve = read_json(cell.folder / "curve.json")
                 rows = curve if isinstance(curve, list) else []
                 self._watcher.learn(cell.arm.name, [row for row in rows if isinstance(row, dict)])
@@ -222,7 +227,8 @@ class Engine:
         """Take the cells out of ``waiting`` that are to run now: all, or those up to the next look of their arm."""
         due = progress(self.folder)
         chosen = [cell for cell in waiting if due is None or due.needs(cell.arm.name, self._place[cell.seed])]
-        waiting[:] = [cell for cell in waiting if cell not in chosen]
+        taken = set(chosen)
+        waiting[:] = [cell for cell in waiting if cell not in taken]
         return chosen
 
     def _check_lease(self) -> None:
@@ -242,6 +248,7 @@ class Engine:
                 if holder is not None:
                     raise StudyBusyError(f"{cell.label} is being trained by {holder}; {advice(holder)}")
             state = cell.state()
+            self._note(cell, state)
             if state is State.DAMAGED and not retry:
                 self._tell("damaged", cell, f"{cell.damage()} It is not judged; retry trains it again.")
                 continue
@@ -249,9 +256,24 @@ class Engine:
                 continue
             if state is State.DAMAGED or (restart and state in (State.BROKEN_OFF, State.FAILED)):
                 cell.clear()
+                self._forget(cell)
                 cell = self._moved(cell)
+                self._note(cell, State.PENDING)
             chosen.append(cell)
         return chosen
+
+    def _note(self, cell: Cell, state: State) -> None:
+        """Keep a cell's state for what is told with every event."""
+        self._forget(cell)
+        if state is State.DONE:
+            self._finished.add(cell)
+        elif state in (State.PENDING, State.RUNNING, State.BROKEN_OFF):
+            self._left[cell] = max(self.epochs - int(cell.progress().get("epoch", 0)), 0)
+            self._epochs_left += self._left[cell]
+
+    def _forget(self, cell: Cell) -> None:
+        self._finished.discard(cell)
+        self._epochs_left -= self._left.pop(cell, 0)
 
     def _moved(self, cleared: Cell) -> Cell:
         """The cell where it lies now that its old folder is gone, which may have been one of an earlier version."""
@@ -276,8 +298,10 @@ class Engine:
             self._watcher.begin(cell)
             self.pool.begin(cell)
         except (OSError, DamagedError) as error:
+            self._forget(cell)
             self._tell("failed", cell, explain(error, self.folder.path))
             return False
+        self._note(cell, State.RUNNING)
         self._tell("resumed" if resumes else "started", cell)
         return True
 
@@ -287,6 +311,7 @@ class Engine:
         self._watcher.end(cell)
         hung = self._hung.pop(cell, None)
         state = cell.state()
+        self._note(cell, state)
         if state is State.DONE:
             self._tell("done", cell)
             self.on_done(cell)
@@ -325,6 +350,7 @@ class Engine:
         content = {"message": message, "type": "Died", "traceback": "", "time": now()}
         with contextlib.suppress(OSError):
             write_json(cell.folder / "error.json", content)
+        self._forget(cell)
         self._tell("failed", cell, message)
         return False
 
@@ -350,32 +376,31 @@ class Engine:
         epoch, before = int(cell.progress().get("epoch", 0)), self._progress.get(cell, 0)
         self._progress[cell] = epoch
         self._trained += max(epoch - before, 0)
+        if cell in self._left:
+            self._epochs_left -= self._left[cell]
+            self._left[cell] = max(self.epochs - epoch, 0)
+            self._epochs_left += self._left[cell]
         return epoch > before
 
     def _tell(self, kind: str, cell: Cell, message: str = "") -> None:
-        states = [c.state() for c in self.cells]
         self.listen(
             Event(
                 kind=kind,
                 cell=cell,
                 message=message,
-                finished=states.count(State.DONE),
+                finished=len(self._finished),
                 total=len(self.cells),
                 epoch=self._progress.get(cell, 0),
                 epochs=self.epochs,
-                seconds_left=self._seconds_left(states),
+                seconds_left=self._seconds_left(),
             )
         )
 
-    def _seconds_left(self, states: list[State]) -> float | None:
+    def _seconds_left(self) -> float | None:
         """Epochs still to train, at the pace of this sitting so far."""
         if not self._trained:
             return None
-        left = 0
-        for cell, state in zip(self.cells, states, strict=True):
-            if state in (State.PENDING, State.RUNNING, State.BROKEN_OFF):
-                left += max(self.epochs - int(cell.progress().get("epoch", 0)), 0)
-        return left * (time.monotonic() - self._begin) / self._trained
+        return self._epochs_left * (time.monotonic() - self._begin) / self._trained
 
 
 def _instead(book: Checkpoints) -> str:

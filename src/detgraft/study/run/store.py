@@ -6,6 +6,7 @@ and unchanged (:mod:`detgraft.study.judge.verification`).
 OUT/study.yaml                   the study file, as it was when the runs were last begun
 OUT/study.json                   the study's identity, its digest, and how it was extended
 OUT/inputs.json                  what the runs read, as announced before the first one
+OUT/verified.json                which results a report has verified
 OUT/study.lock                   held by the process that runs the study
 OUT/arms/ARM.json                what building the arm showed: cost, transferred share
 OUT/cells/ARM/seed_N/cell.json   the run's resolved configuration
@@ -19,9 +20,11 @@ OUT/cells/ARM/seed_N/cell.json   the run's resolved configuration
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -49,8 +52,55 @@ from detgraft.study.run.lock import Lock, advice, holder_of
 
 SCREENED = "screened.json"
 """What a screen saw of the variants among which those of a confirmation were chosen."""
+REMEMBERED = "verified.json"
+"""Which results were verified, with size and times of their files; for :func:`detgraft.study.api.status` alone."""
+RACY_NS = 2_000_000_000
+"""A file this young may change again without its times showing it."""
 FORMAT = 2
 """Of ``study.json``; since 2 it carries a checksum and the digests that the study had before it was extended."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a look at a run's files showed.
+
+    Args:
+        look: What would be another one if any of the files had been written since.
+        damage: In what they are not that run's; empty when they are.
+        result: The verified result; None where there is none, or where it was verified by an earlier process.
+    """
+
+    look: tuple[Any, ...]
+    damage: str
+    result: Result | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """What the files of a study as a whole say.
+
+    Args:
+        look: What would be another one if any of them had been written since.
+        digests: See :meth:`StudyFolder.digests`.
+        announced: What ``inputs.json`` announces of the splits; None where it is lost.
+        weights: What it announces of initial checkpoints.
+        configs: Configuration of a run of each arm, filled as it is asked for.
+    """
+
+    look: tuple[Any, ...]
+    digests: frozenset[str] | None
+    announced: Mapping[str, str] | None
+    weights: Mapping[str, Mapping[str, str]]
+    configs: dict[str, CellConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a run was made: what :func:`detgraft.study.judge.analysis.mixed_versions` asks of a result."""
+
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    format: int
 
 
 @dataclass(frozen=True)
@@ -94,23 +144,25 @@ class Cell:
         """In what the cell's files are not those of its run, one sentence; empty when they are."""
         if self.doubt:
             return self.doubt
-        look = (look_of(self.folder), look_of(self.study.path))
-        known = self.study.verified.get(self.folder)
-        if known is None or known[0] != look:
-            known = (look, self._damage())
-            self.study.verified[self.folder] = known
-        return known[1]
+        return self._checked().damage
 
-    def _damage(self) -> str:
+    def _checked(self) -> Checked:
+        look = (look_of(self.folder), self.study.view().look)
+        known = self.study.verified.get(self.folder)
+        if known is None or known.look != look:
+            known = self._verified(look)
+            self.study.verified[self.folder] = known
+        return known
+
+    def _verified(self, look: tuple[Any, ...]) -> Checked:
         expected, studies = self.study.config(self.arm, self.seed), self.study.digests()
         try:
             if (self.folder / "result.json").is_file():
-                verify(self.folder, expected, studies)
-            else:
-                verify_config(self.folder, expected, studies)
+                return Checked(look, "", verify(self.folder, expected, studies))
+            verify_config(self.folder, expected, studies)
         except StudyError as error:
-            return reason_of(error)
-        return ""
+            return Checked(look, reason_of(error))
+        return Checked(look, "")
 
     def error(self) -> str:
         """The sentence of a failed cell, or an empty text."""
@@ -130,6 +182,14 @@ class Cell:
             StudyError: It is not this cell's, or not whole.
         """
         return verify(self.folder, self.study.config(self.arm, self.seed), self.study.digests())
+
+    def verified(self) -> Result:
+        """The result of a finished cell, as it was when its files were last looked at.
+
+        Raises:
+            StudyError: See :meth:`result`.
+        """
+        return self._checked().result or self.result()
 
     def progress(self) -> Mapping[str, Any]:
         """``epoch`` (finished ones), ``epochs`` and ``seconds`` of training so far; empty before the first epoch."""
@@ -171,8 +231,10 @@ class StudyFolder:
         self.spec = spec
         self.path = (path or spec.out).resolve()
         self.lease: Lock | None = None
-        self.verified: dict[Path, tuple[tuple[Any, ...], str]] = {}
-        self._configs: dict[tuple[str, int], tuple[Any, CellConfig]] = {}
+        self.verified: dict[Path, Checked] = {}
+        self._view: View | None = None
+        self._begun: tuple[dict[str, str], dict[str, str]] | None = None
+        self._made: dict[Path, Made] = {}
 
     @property
     def results_exist(self) -> bool:
@@ -182,6 +244,7 @@ class StudyFolder:
     def cells(self) -> Iterator[Cell]:
         """All cells, one seed of every arm after the other, so that a study that ends early is still paired."""
         earlier = self._earlier_folders()
+        self._begun = None
         for seed in self.spec.seeds:
             for arm in self.spec.arms:
                 yield self._cell(arm, seed, earlier)
@@ -212,6 +275,8 @@ class StudyFolder:
         """
         found: dict[tuple[str, int], list[Path]] = {}
         for folder in self._cell_folders():
+            if _is_of_this_format(folder / "result.json"):
+                continue
             raw = read_json(folder / "result.json")
             if raw is None:
                 raw = read_json(folder / "cell.json")
@@ -238,35 +303,45 @@ class StudyFolder:
             elif state is State.DAMAGED:
                 message = cell.damage()
             elif state is State.DONE:
-                result = cell.result()
+                result = cell.verified()
             found.append(Run(cell.arm, cell.seed, state, message, result, cell.folder))
         return found
 
+    def view(self) -> View:
+        """What the files of the study as a whole say; read again when one of them was written."""
+        look = look_of(self.path)
+        if self._view is None or self._view.look != look:
+            try:
+                raw = read_sealed(self.path / INPUTS)
+                announced = {name: str(item["digest"]) for name, item in raw["splits"].items()}
+                self._view = View(look, self._read_digests(), announced, dict(raw["weights"]))
+            except DamagedError:
+                self._view = View(look, self._read_digests(), None, {})
+        return self._view
+
     def config(self, arm: Arm, seed: int) -> CellConfig:
         """What a cell is to do by the study file, and by what was announced before the first run."""
-        look = look_of(self.path)
-        key = (arm.name, seed)
-        known = self._configs.get(key)
-        if known is None or known[0] != look:
-            weights = self.announced_weights().get(weights_of(self.spec, arm) or "")
-            found = {"inputs": self.announced(), "weights": weights}
-            known = (look, config_of(self.spec, arm, seed, found))
-            self._configs[key] = known
-        return known[1]
+        view = self.view()
+        inputs = self.announced()
+        known = view.configs.get(arm.name)
+        if known is None or known.inputs != inputs:
+            weights = view.weights.get(weights_of(self.spec, arm) or "")
+            known = config_of(self.spec, arm, seed, {"inputs": inputs, "weights": weights})
+            view.configs[arm.name] = known
+        return replace(known, seed=seed)
 
     def announced(self) -> Mapping[str, str]:
         """Digest of the pictures and labels of each split as announced before the first run; empty without."""
-        try:
-            return {name: str(item["digest"]) for name, item in read_sealed(self.path / INPUTS)["splits"].items()}
-        except DamagedError:
-            return self.begun_inputs()[0]
+        known = self.view().announced
+        if known is not None:
+            return known
+        if self._begun is None:
+            self._begun = self.begun_inputs()
+        return self._begun[0]
 
     def announced_weights(self) -> Mapping[str, Mapping[str, str]]:
         """Path and digest of the initial checkpoints as announced before the first run, by name."""
-        try:
-            return dict(read_sealed(self.path / INPUTS)["weights"])
-        except DamagedError:
-            return {}
+        return self.view().weights
 
     def begun_inputs(self) -> tuple[dict[str, str], dict[str, str]]:
         """What the first started run was given: digests of its splits and of its initial checkpoint, by name.
@@ -286,6 +361,9 @@ class StudyFolder:
 
     def digests(self) -> frozenset[str] | None:
         """Digests of the study and of what it was before it was extended; None where the version before lost them."""
+        return self.view().digests
+
+    def _read_digests(self) -> frozenset[str] | None:
         try:
             raw = self._read_identity()
         except DamagedError:
@@ -424,6 +502,46 @@ class StudyFolder:
                     continue
         return found
 
+    def remember(self) -> None:
+        """Write down which results are verified, so that a mere question need not read them again.
+
+        Only :func:`detgraft.study.api.status` relies on it, and only where size and times of every file are still those
+        of then; what trains or judges reads and verifies everything itself.
+        """
+        made: list[Any] = []
+        cells: dict[str, Any] = {}
+        for folder, checked in self.verified.items():
+            result = checked.result
+            newest = max((max(entry[2:4]) for entry in checked.look[0]), default=0)
+            if result is None or time.time_ns() - newest < RACY_NS:
+                continue
+            own = [dict(result.versions), {"device": result.hardware.get("device")}, result.format]
+            if own not in made:
+                made.append(own)
+            cells[str(folder.relative_to(self.path))] = [checked.look[0], made.index(own)]
+        content = {"study": self.view().look, "digest": self.spec.digest(), "made": made, "cells": cells}
+        with contextlib.suppress(OSError):  # it only saves time
+            write_json(self.path / REMEMBERED, seal(content))
+
+    def recall(self) -> None:
+        """Take over what :meth:`remember` wrote, where the files are still those of then."""
+        try:
+            raw = read_sealed(self.path / REMEMBERED)
+        except DamagedError:
+            return
+        look = self.view().look
+        if raw.get("digest") != self.spec.digest() or tuple(map(tuple, raw.get("study", ()))) != look:
+            return
+        made = [Made(*entry) for entry in raw["made"]]
+        for name, (own, index) in raw["cells"].items():
+            folder = self.path / name
+            self.verified[folder] = Checked((tuple(map(tuple, own)), look), "")
+            self._made[folder] = made[index]
+
+    def made(self, cells: Iterable[Cell]) -> list[Result | Made]:
+        """How finished cells were made."""
+        return [self._made.get(cell.folder) or cell.verified() for cell in cells]
+
     def extended(self) -> list[dict[str, Any]]:
         """When and how the study was extended after its first run began."""
         try:
@@ -448,6 +566,17 @@ class StudyFolder:
     def arm_file(self, arm: Arm) -> Path:
         """Where the preflight of an arm is written."""
         return self.path / "arms" / f"{arm.slug}.json"
+
+
+def _is_of_this_format(path: Path) -> bool:
+    """Whether a result is of a format with a checksum, told without reading it as JSON.
+
+    Inside a text a quotation mark is escaped, so that these bytes are a key and its value wherever they stand.
+    """
+    try:
+        return b'"format": 2' in path.read_bytes()
+    except OSError:
+        return False
 
 
 def now() -> str:
