@@ -140,6 +140,15 @@ def _composed() -> Mapping[str, Work]:
     return {"ours": unchecked(lambda: detgraft.YOLO("yolo11n+carafe")), "stock yolo11n": stock}
 
 
+def _shelled() -> Mapping[str, Work]:
+    """Every C3k2 with another block inside, composed and built, against building the stock model."""
+    return {
+        "ours": unchecked(lambda: build("yolo11n+c3k2(faster)")),
+        "yolo11n+csp(ema)+c2psa(ema)": unchecked(lambda: build("yolo11n+csp(ema)+c2psa(ema)")),
+        "stock yolo11n": lambda: build("yolo11n.yaml"),
+    }
+
+
 def _absurd() -> Mapping[str, Work]:
     """The look for absurd sizes, 20 times, beside two seconds: 0.1 s each."""
     from detgraft.upstream.describe.bounds import refuse_absurd
@@ -174,6 +183,7 @@ def cases() -> list[Case]:
         ),
         Case("models/build yolo11n-carafe/build", _direct_build, targets={"direct construction": 1 / 1.2}, rounds=15),
         Case("models/YOLO of yolo11n+carafe/build", _composed, rounds=9),
+        Case("models/build yolo11n+c3k2(faster)/build", _shelled, targets={"stock yolo11n": 1 / 1.2}, rounds=15),
         Case(
             "models/absurd sizes of yolov9c and yolov9e with carafe/20 looks", _absurd, targets={"2 s": 1.0}, rounds=5
         ),

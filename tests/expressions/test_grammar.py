@@ -25,8 +25,9 @@ KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True)
 @st.composite
 def terms(draw: st.DrawFn, depth: int = MAX_DEPTH) -> GraftTerm:
     site = draw(SITES) if depth == MAX_DEPTH else (None, None)
-    inner = draw(st.none() | terms(depth - 1)) if depth > 1 else None
-    return GraftTerm(draw(NAMES), *site, draw(st.dictionaries(KEYS, VALUES, max_size=3)), inner)
+    inner = draw(terms(depth - 1)) if depth > 1 and not draw(st.integers(0, 2)) else None
+    keywords = draw(st.dictionaries(KEYS, VALUES, max_size=3 if depth == MAX_DEPTH else 1))
+    return GraftTerm(draw(NAMES), *site, keywords, inner)
 
 
 EXPRESSIONS = st.builds(

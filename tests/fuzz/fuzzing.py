@@ -55,7 +55,21 @@ head:
 - [[-1, 3], 1, Concat, [1]]
 - [[7, 5], 1, Detect, [nc]]
 """
-SEEDS = (TINY, STOCK, BACKBONE)
+SHELLS = """nc: 2
+scales: {n: [0.5, 0.25, 256], m: [0.5, 0.25, 256]}
+backbone:
+- [-1, 1, Conv, [64, 3, 2]]
+- [-1, 2, C3k2_SE, [128, False]]
+- [-1, 1, "C3k2(PinwheelConv(k=5),at=cv1)", [128]]
+- [-1, 1, Conv, [256, 3, 2]]
+- [-1, 1, C2PSA(EMA), [256]]
+head:
+- [-1, 1, Upsample, [None, 2, nearest]]
+- [[-1, 2], 1, Concat_BiFPN, [1]]
+- [-1, 1, C2f_Faster, [128, True]]
+- [[7, 4], 1, Detect, [nc]]
+"""
+SEEDS = (TINY, STOCK, BACKBONE, SHELLS)
 
 CANARY = "fuzz-canary"
 HOSTILE = (
@@ -72,6 +86,7 @@ HOSTILE = (
 NUMBERS = (0, -1, 1, 2, 3, 7, 64, 1000, 65535, 65536, 65537, 10**6, 2**31, 2**63, 10**30, -(10**30))
 _VALUES = """0.5 -0.25 1e9 1e308 .inf -.inf .nan null ~ true False nc None 'None' '' [] {} [[]] [-1] [0,0] [-1,-1]
 Conv C2f C3k2 CBLinear CBFuse nn.Linear nn.Identity nn.Conv3d Detect RTDETRDecoder Classify Segment Index AIFI d ch
+C3k2_SE C2f-ECA C3k2(SE) C2f(CBAM(k=65535)) C3k2(SE,at=cv9) C3k2(C3k2(SE)) C2PSA_Faster C3k2(SE( RepNCSPELAN4_CAA
 CARAFE DynamicConv convnextv2_atto repvit_m0_6 timm/resnet18 timm/nowhere timm/../x torchvision.ops.Permute
 torchvision.ops.nms os.system builtins.eval 层 💥 &a *a !!str !!int {a:{a:{a:{}}}} ' " # : | >"""
 _WORDS = tuple(_VALUES.split())
@@ -163,6 +178,21 @@ _GRAFTS = (
     "timm/resnet18",
     "timm/x",
     "nothing",
+    "c3k2",
+    "csp",
+    "c2psa_se",
+)
+_INNER = (
+    "",
+    "faster",
+    "se",
+    "carafe",
+    "nothing",
+    "c3k2",
+    "cbam(k=65535)",
+    "eca(eca(eca(eca)))",
+    "pinwheelconv(k=5)",
+    "se@head",
 )
 _SITES = ("", "@head", "@backbone", "@backbone.2", "@head.99999", "@neck", "@", "@@", "@层", "@backbone.-1")
 
@@ -176,13 +206,14 @@ def expressions(draw: st.DrawFn) -> str:
         pairs = draw(
             st.lists(
                 st.tuples(
-                    st.sampled_from(("k", "width", "weights", "scale", "c_mid", "x", "", "__class__", "k_up")),
+                    st.sampled_from(("k", "width", "weights", "scale", "c_mid", "x", "", "__class__", "k_up", "at")),
                     st.sampled_from(WORDS),
                 ),
                 max_size=3,
             )
         )
-        arguments = "(" + ",".join(f"{k}={v}" for k, v in pairs) + ")" if pairs else ""
+        words = [draw(st.sampled_from(_INNER)), *(f"{k}={v}" for k, v in pairs)]
+        arguments = "(" + ",".join(words if words[0] else words[1:]) + ")" if words[0] or pairs else ""
         parts.append(name + draw(st.sampled_from(_SITES)) + arguments)
     text = "+".join(parts)
     if draw(st.booleans()):

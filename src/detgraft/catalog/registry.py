@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from detgraft.catalog import shells
 from detgraft.catalog.families import (
     attention,
     backbones,
@@ -20,6 +21,7 @@ from detgraft.catalog.families import (
     units,
     upsampling,
 )
+from detgraft.catalog.public import OTHERWISE
 from detgraft.catalog.spec import CHANNEL_RULES, NAME, REPEAT_RULES, ChannelRule, Graft, RepeatRule
 from detgraft.errors import CatalogError, Location, nearest
 
@@ -130,7 +132,18 @@ class Catalogue:
         """Return the entry for a name as written in a YAML row, or None."""
         if self._supplier is not None and not self._reserved(name):
             self.complete()
-        return timm_entry(name) if name.startswith(TIMM_PREFIX) else self._by_name.get(name)
+        if name.startswith(TIMM_PREFIX):
+            return timm_entry(name)
+        return self._by_name.get(name) or self._shelled(name)
+
+    def _shelled(self, name: str) -> Graft | None:
+        """What a name means as that of a stock shell with a block inside; an entry of that name comes first."""
+        if shells.split_name(name) is None:
+            return None
+        return self._any_case(name) or shells.by_rule(name, self._any_case)
+
+    def _any_case(self, name: str) -> Graft | None:
+        return self._by_name.get(name) or self._by_name.get(name.lower())
 
     def get(self, name: str, location: Location | None = None) -> Graft:
         """Return the entry for a name, without regard to case.
@@ -153,10 +166,25 @@ class Catalogue:
             name: The unknown name.
             others: Further names that would have been accepted.
         """
+        if name in OTHERWISE:
+            return f" {OTHERWISE[name]}."
+        shell, head, rest = shells.parts_of(name)
         for entry in self:
-            if name.lower() in (known.lower() for known in entry.known_as):
-                return f" Did you mean '{entry.name}'? Elsewhere its row may be written differently."
+            if rest.lower() in (known.lower() for known in entry.known_as):
+                return f" Did you mean '{head}{entry.name}'? Elsewhere its row may be written differently."
         others = list(others)
+        if shell is not None:
+            found = nearest(rest, shells.names_inside(self))
+            if found:
+                return found.replace(" '", f" '{head}")
+            return f" {shell.name} is a shell for any block that keeps its size; `detgraft list` shows them."
+        inside = shells.block_at_end(name, self._any_case)
+        if inside is not None:
+            proposed, block = inside
+            return (
+                f" Did you mean '{proposed}'? {block.name} goes inside a stock shell that way, and in the expression "
+                f"BASE+{shells.CSP}({block.name.lower()})."
+            )
         prefixed = [other for other in others if other.rpartition(".")[2].lower() == name.lower()]
         # Two letters resemble too many names.
         found = nearest(name, prefixed or (others if len(name) < 3 else [*self._by_name, *others]))

@@ -54,6 +54,23 @@ class Provenance:
     weights_licence: str = ""
 
 
+@dataclass(frozen=True)
+class Filling:
+    """What goes inside a stock shell, see `detgraft.catalog.shells`.
+
+    Args:
+        shell: Class name of the shell.
+        block: Name of the graft inside.
+        at: Where it goes; empty for the block's own default.
+        options: The block's options.
+    """
+
+    shell: str
+    block: str
+    at: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)  # an entry is itself: it is looked up by name, never compared by content
 class Graft:
     """One catalogue entry.
@@ -79,6 +96,11 @@ class Graft:
         drops: Arguments of a replaced row that have no meaning for the block, such as the kernel for a wavelet.
         known_as: What other repositories call it. Not accepted, since their forms may differ, but proposed.
         spelling: How other repositories write its row, where the same values mean something else here; ends an error.
+        at: Where the block goes inside a stock shell by default, a key of `detgraft.catalog.shells.PLACES`. Empty for
+            what its rule and site suggest: convolutions in place of the second one, attention behind it, all others in
+            place of the whole unit. Checkpoints rely on it, so it never changes.
+        filling: The graft is a stock shell (``like``) with another graft inside; its row is the shell's. ``target``
+            then names the options of a row in the graft's own order; without one they are the stock module's.
     """
 
     name: str
@@ -96,6 +118,8 @@ class Graft:
     drops: tuple[str, ...] = ()
     known_as: tuple[str, ...] = ()
     spelling: str = ""
+    at: str = ""
+    filling: Filling | None = None
 
     def load(self) -> Callable[..., Any]:
         """Import and return the class or factory.
@@ -117,7 +141,11 @@ class Graft:
 
         Raises:
             CatalogError: The constructor does not begin with what the channel rule passes.
+
+        Of a shell with the stock module's own options there are none to name.
         """
+        if self.filling is not None and not self.target:
+            return ()
         target = self.load()
         function = target.__init__ if inspect.isclass(target) else target
         signature = inspect.signature(function)

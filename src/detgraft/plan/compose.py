@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from detgraft.catalog.shells import CSP, csp_modules
 from detgraft.catalog.spec import Graft
 from detgraft.errors import ArgumentError, Location, PlanError
 from detgraft.plan.document import SECTIONS
@@ -18,6 +19,7 @@ from detgraft.plan.expression import Expression, GraftTerm
 from detgraft.plan.leading import LARGEST_OPTION, only_channels
 from detgraft.plan.meanings import record_of
 from detgraft.plan.rows import PYRAMID_LAYERS, PYRAMID_STRIDES, Plan, Row
+from detgraft.plan.shells import in_row
 from detgraft.plan.weights_files import INPUT
 
 # Modules at a backbone's end that gather context at its last resolution; a backbone graft leaves them in place.
@@ -119,11 +121,6 @@ class _Composer:
         if len(pyramids) > 1:
             names = " and ".join(f"'{term.name}'" for term, _ in pyramids)
             raise PlanError(f"{names} both replace the backbone; a model has one", self.where)
-        for term, entry in terms:
-            if term.inner is not None:
-                raise PlanError(
-                    f"'{term}': '{entry.name}' takes no graft inside it; an argument is written NAME=VALUE", self.where
-                )
         self.pyramid = pyramids[0][0] if pyramids else None
         refiners = [str(term) for term, entry in terms if entry.channels == "refine"]
         if len(refiners) > 1:
@@ -144,6 +141,8 @@ class _Composer:
                 self._refine(term, entry)
             elif entry.site == "stage":
                 self._insert(term, entry, rows)
+            elif entry.filling is not None and not entry.target:
+                self._fill(entry, rows)
             else:
                 self._replace_rows(term, entry, rows)
         return self._written()
@@ -173,6 +172,7 @@ class _Composer:
             "upsample": "nearest upsampling by 2 (nn.Upsample)",
             "downsample": "strided Conv after the stem",
             "stage": "backbone stage",
+            CSP: f"cross-stage block ({', '.join(csp_modules())})",
         }.get(entry.site, entry.site or "row")
         others = "what the other grafts leave of " if len(self.expression.grafts) > 1 else ""
         scope = f"the {term.section} of {self.expression.base}" if term.section else f"{others}{self.expression.base}"
@@ -231,6 +231,8 @@ class _Composer:
             raise PlanError(
                 f"'{entry.name}' has no default site; say which row it replaces with @backbone.N or @head.N", self.where
             )
+        if site == CSP:
+            return lambda _position, row, _named: row.module in csp_modules()
         return lambda _position, row, _named: row.module == site
 
     def _stage_ends(self) -> set[int]:
@@ -331,6 +333,12 @@ class _Composer:
             replaced += 1
         if not replaced:
             raise PlanError(f"'{term}' replaces no row: {'; '.join(self.outcome.notes)}", self.where)
+
+    def _fill(self, entry: Graft, rows: list[int]) -> None:
+        """Put a block into stock shells: the rows stay as they are, but for the name."""
+        for node in [self._node_of(row) for row in rows]:
+            node.graft = in_row(entry, node.module)
+            node.module, node.touched = node.graft.name, True
 
     def _node_of(self, row: int) -> Node:
         index = self.base.rows[row].index

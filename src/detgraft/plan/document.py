@@ -7,12 +7,13 @@ code. The mapping is what stock Ultralytics would read from the same file; the l
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from detgraft.base.located import Kind, parse_located, read_bytes
+from detgraft.catalog.public import ours
 from detgraft.errors import Location, PlanError
 
 SECTIONS = ("backbone", "head")
@@ -56,6 +57,39 @@ def read_document(path: str | Path, source: str | None = None) -> Document:
     """
     source = source or str(path)
     return parse_document(read_bytes(path, source, PlanError, KIND).decode("utf-8", errors="ignore"), source)
+
+
+def respelled(document: Document, is_known: Callable[[str], bool]) -> tuple[Document, list[str]]:
+    """Give rows of public YAMLs our names, where theirs mean the same, see `detgraft.catalog.public`.
+
+    Args:
+        document: What a file holds.
+        is_known: Says of a name that it has a meaning as it is; that one holds.
+
+    Returns:
+        The document, and a sentence for every name that was read as another.
+    """
+    notes: dict[str, str] = {}
+    sections = {}
+    for section in SECTIONS:
+        rows = document.mapping.get(section)
+        if not isinstance(rows, list):
+            continue
+        sections[section] = [_respelled(row, is_known) for row in rows]
+        for old, new, line in zip(rows, sections[section], document.row_lines.get(section, ()), strict=False):
+            if new is not old:
+                where = Location(document.source, line)
+                notes.setdefault(old[2], f"{where}: '{old[2]}' is read as '{new[2]}', which means the same")
+    if not notes:
+        return document, []
+    return replace(document, mapping={**document.mapping, **sections}), list(notes.values())
+
+
+def _respelled(row: Any, is_known: Callable[[str], bool]) -> Any:
+    if not isinstance(row, list) or len(row) != 4 or not isinstance(row[2], str) or not isinstance(row[3], list):
+        return row
+    name = ours(row[0], row[2], row[3])
+    return row if name == row[2] or is_known(row[2]) else [*row[:2], name, row[3]]
 
 
 def parse_document(text: str, source: str) -> Document:

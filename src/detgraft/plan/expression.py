@@ -124,6 +124,15 @@ def parse_term(text: str) -> GraftTerm:
     return term
 
 
+def parse_module(text: str) -> GraftTerm:
+    """Parse one graft without a site, as the module name of a row gives it: ``C3k2(PinwheelConv(k=5),at=cv1)``.
+
+    Raises:
+        PlanError: Not a graft; the message shows the column.
+    """
+    return _Parser(text).lone()
+
+
 class _Parser:
     """Reads an expression from left to right."""
 
@@ -156,12 +165,20 @@ class _Parser:
                 raise PlanError(f"the graft '{graft}' is given twice", Location(self.source))
         return Expression(base, tuple(grafts))
 
-    def graft(self, depth: int = 1) -> GraftTerm:
+    def lone(self) -> GraftTerm:
+        term = self.graft(site=False)
+        if self.rest().strip():
+            raise self.error("expected the end")
+        return term
+
+    def graft(self, depth: int = 1, site: bool = True) -> GraftTerm:
         name = self.match(NAME, "a graft's name, such as carafe").group()
         section, number = None, None
         if self.take("@"):
             if depth > 1:
                 raise self.error(f"'{name}' stands where the graft around it does; only that one has a site")
+            if not site:
+                raise self.error("a row stands where it stands, so its module has no site")
             found = self.match(_SITE, "a site: backbone, head, backbone.2")
             section = {"neck": "head"}.get(found.group(1), found.group(1))
             number = int(found.group(2)) if found.group(2) else None

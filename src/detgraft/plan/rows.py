@@ -54,6 +54,18 @@ class Row:
     span: int = 1
     graft: Graft | None = None
 
+    @property
+    def written_like(self) -> str:
+        """The module whose arguments the row has: its own name, or that of the stock shell around a block."""
+        filling = None if self.graft is None else self.graft.filling
+        return self.module if filling is None else filling.shell
+
+    @property
+    def inner_options(self) -> tuple[Any, ...]:
+        """The options of the block inside, where the row is a shell with one."""
+        filling = None if self.graft is None else self.graft.filling
+        return () if filling is None else tuple(filling.options.values())
+
 
 @dataclass(frozen=True)
 class Scaling:

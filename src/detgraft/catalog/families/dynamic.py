@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detgraft.catalog.spec import Graft, Provenance
+from detgraft.catalog.spec import Filling, Graft, Provenance
 
 _PARAMETERNET = Provenance(
     paper="ParameterNet: Parameters Are All You Need, CVPR 2024",
@@ -38,6 +38,7 @@ GRAFTS: tuple[Graft, ...] = (
         site="C3k2",
         summary="C3k2 whose bottlenecks end in a dynamic convolution (the tutorial's form)",
         provenance=_PARAMETERNET,
+        filling=Filling("C3k2", "DynamicConv", at="cv2"),
     ),
     Graft(
         name="C3k2_DynamicConv_official",
@@ -48,5 +49,6 @@ GRAFTS: tuple[Graft, ...] = (
         site="C3k2",
         summary="C3k2 whose bottlenecks end in a dynamic convolution with batch norm and activation",
         provenance=_PARAMETERNET,
+        filling=Filling("C3k2", "DynamicConv_official", at="cv2"),
     ),
 )

@@ -88,7 +88,7 @@ def _is_stock(mapping: dict[str, Any]) -> bool:
 
 def _refuse_numbers(plan: Plan, row: Row) -> None:
     limit = max(MAX_CHANNELS, plan.nc or 0)
-    for number in numbers(row.args):
+    for number in numbers([*row.args, *row.inner_options]):
         if not math.isfinite(number) or abs(number) > limit:
             raise PlanError(
                 f"'{row.module}' has the argument {number!r:.40}; numbers up to {limit} are possible", row.location
@@ -122,7 +122,8 @@ def _is_harmless(mapping: dict[str, Any], plan: Plan, ch: int) -> bool:
 def _is_unusual(plan: Plan) -> bool:
     """Say whether a row repeats more than any stock row does, repeats what may enlarge, or has a huge kernel."""
     for row in plan.rows:
-        if "Conv" in row.module and any(abs(number) > LARGEST_KERNEL for number in numbers(row.args[1:])):
+        kernels = [*(row.args[1:] if "Conv" in row.written_like else ()), *row.inner_options]
+        if any(abs(number) > LARGEST_KERNEL for number in numbers(kernels)):
             return True
         repeats = plan.scaling.repeats(row.repeats)
         if repeats > MOST_REPEATS or (repeats > 1 and (row.module.startswith("nn.") or "Transpose" in row.module)):

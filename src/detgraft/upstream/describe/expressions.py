@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ultralytics.nn import tasks
 
 from detgraft._version import __version__
-from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
 from detgraft.errors import DetgraftError, Location, PlanError, nearest
 from detgraft.plan import meanings
@@ -28,6 +27,7 @@ from detgraft.plan.expression import Expression, is_expression, parse_expression
 from detgraft.plan.losses import KEY as LOSSES
 from detgraft.plan.losses import added, without_losses
 from detgraft.plan.rows import Plan
+from detgraft.plan.shells import entry_of
 from detgraft.plan.structure import Base, apply, followed, in_order, is_structural
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.description import Description, handed
@@ -85,7 +85,7 @@ def compose_expression(text: str) -> Description:
     expression = parse_expression(text)
     where = Location(str(expression))
     rows_only = without_losses(expression)
-    entries = [catalogue.get(term.name, where) for term in rows_only.grafts]
+    entries = [entry_of(term, where) for term in rows_only.grafts]
     if locate(expression.base_yaml) is None:
         known = [name.removesuffix(".yaml") for name in (*stock_yamls(), *zoo_yamls())]
         raise PlanError(f"there is no base model '{expression.base}'.{nearest(expression.base, known)}", where)

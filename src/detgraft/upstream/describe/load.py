@@ -10,11 +10,12 @@ from typing import Any
 
 from ultralytics.nn import tasks
 
+from detgraft.catalog.registry import catalogue
 from detgraft.errors import Location, PlanError, nearest
-from detgraft.plan.document import Document, read_document
+from detgraft.plan.document import Document, read_document, respelled
 from detgraft.plan.keys import check_keys, with_channels
 from detgraft.upstream.describe.resolve import known_models, locate
-from detgraft.upstream.release.capabilities import stock_yamls
+from detgraft.upstream.release.capabilities import stock_module, stock_yamls
 
 
 def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def read_once(path: Path, source: str) -> Document:
         PlanError: See `read_document`.
         OSError: The file is missing.
     """
-    return _read(str(path), source, *_state(path))
+    return _read(str(path), source, *_state(path), catalogue.revision)[0]
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -71,10 +72,11 @@ def _state(path: Path) -> tuple[int, int]:
 @functools.lru_cache(maxsize=64)
 def _say_once(path: str, source: str, modified: int, size: int) -> None:
     """Check the keys of a file that is not Ultralytics' own, and log what has no effect once per state of the file."""
-    for note in check_keys(_read(path, source, modified, size)):
+    document, notes = _read(path, source, modified, size, catalogue.revision)
+    for note in [*check_keys(document), *notes]:
         tasks.LOGGER.warning(note)
 
 
 @functools.lru_cache(maxsize=64)
-def _read(path: str, source: str, _modified: int, _size: int) -> Document:
-    return read_document(path, source)
+def _read(path: str, source: str, _modified: int, _size: int, _revision: int) -> tuple[Document, list[str]]:
+    return respelled(read_document(path, source), lambda name: stock_module(name) is not None or name in catalogue)

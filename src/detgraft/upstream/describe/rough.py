@@ -92,7 +92,7 @@ def rough_sizes(plan: Plan, ch: int) -> list[RowSize]:
         repeats = scaling.repeats(row.repeats) * read.repeats
         if read.is_plain:
             wide = widest if out is None else max(64.0, width * min(out, scaling.max_channels))
-            others = [abs(n) for n in numbers(row.args if out is None else row.args[1:])]
+            others = [abs(n) for n in numbers([*(row.args if out is None else row.args[1:]), *row.inner_options])]
             parameters = scaling.repeats(row.repeats) * widest * wide * max([3.0, *others]) ** 2
             if row.span > 1:  # a list of features is combined in pairs, and a number may be the width of all of them
                 parameters *= len(row.sources) ** 2 * max(1.0, *others, out or 0.0)
@@ -139,7 +139,7 @@ class _Reading:
 
     @classmethod
     def of(cls, row: Row) -> _Reading:
-        names = row_parameters(row.module)
+        names = row_parameters(row.written_like)
         sums = {name: _size(value) for name, value in zip(names, row.args, strict=False)}
         output = sum(size for name, size in sums.items() if name in _OUTPUT)
         inside = sum(size for name, size in sums.items() if name in _INSIDE)
@@ -147,7 +147,7 @@ class _Reading:
             return cls()
         known = {*_OUTPUT, *_INSIDE, *_HARMLESS, "n"}
         others = [value for name, value in zip(names, row.args, strict=False) if name not in known]
-        kernel = max([0.0, *(abs(n) for n in numbers([*others, *row.args[len(names) :]]))])
+        kernel = max([0.0, *(abs(n) for n in numbers([*others, *row.args[len(names) :], *row.inner_options]))])
         return cls(output, inside, kernel, max(1.0, sums.get("n", 1.0)), "e" in names, False)
 
 

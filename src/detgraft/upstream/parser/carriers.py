@@ -1,9 +1,12 @@
 """Stock classes whose construction is hooked, so that Ultralytics' own parser builds grafts.
 
 A class that a lowered row names gets a ``__new__``, once and for good. While a build of detgraft is under way in the
-current thread, a call with a :class:`RowKey` as its last argument returns the graft of that row. Every other call
+current thread, a call with a :class:`RowKey` among its arguments returns the graft of that row. Every other call
 builds the stock module, so genuine rows, checkpoints, copies and subclasses are untouched. How the parser finds its
 classes and where it keeps its sets of them does not matter.
+
+The units of a stock shell are hooked in the same way: while a shell is being made, they are :class:`Withheld`, and what
+stands inside in the end is made once the shell is there.
 """
 
 from __future__ import annotations
@@ -66,8 +69,27 @@ class _Blank(nn.Module):
         return self
 
 
+class Withheld(nn.Module):
+    """Stands in a shell for a unit that is not made yet.
+
+    Args:
+        kind: The unit's class.
+        args: What it was to be made with.
+        kwargs: The same, by name.
+    """
+
+    def __init__(self, kind: type[nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.args = args
+        self.kwargs = kwargs
+
+
 current: ContextVar[Construction | None] = ContextVar("detgraft_construction", default=None)
 """The construction under way in this thread; None outside of detgraft's builds."""
+
+_withheld: ContextVar[frozenset[type]] = ContextVar("detgraft_withheld", default=frozenset())
+"""Classes that are not made now; empty but while a shell is being made in this thread."""
 
 _hooked: weakref.WeakSet[type] = weakref.WeakSet()
 _hooking = threading.Lock()
@@ -89,6 +111,23 @@ def under_construction(construction: Construction, classes: Iterable[type]) -> I
         yield
     finally:
         current.reset(token)
+
+
+@contextlib.contextmanager
+def withholding(classes: Iterable[type]) -> Iterator[None]:
+    """Have the given classes give a :class:`Withheld` in their place inside, in this thread; not their subclasses.
+
+    Args:
+        classes: The units of a shell; none to have them made again.
+    """
+    wanted = frozenset(classes)
+    for original in wanted:
+        hook(original)
+    token = _withheld.set(wanted)
+    try:
+        yield
+    finally:
+        _withheld.reset(token)
 
 
 class _BuildLog(logging.Filter):
@@ -119,10 +158,13 @@ def hook(original: Any) -> None:
         own = original.__new__ if "__new__" in vars(original) else None
 
         def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            if cls in _withheld.get():
+                return Withheld(cls, args, kwargs)
             construction = current.get()
             if construction is not None:
-                if args and isinstance(args[-1], RowKey):
-                    made = construction.make(args[-1], args[:-1])
+                key = next((value for value in args if isinstance(value, RowKey)), None)
+                if key is not None:
+                    made = construction.make(key, tuple(value for value in args if not isinstance(value, RowKey)))
                     return Held(made) if isinstance(made, cls) else made
                 if construction.blank:
                     return _Blank()

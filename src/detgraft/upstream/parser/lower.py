@@ -17,12 +17,14 @@ from ultralytics.nn import tasks
 
 from detgraft.base.values import read_scalar
 from detgraft.blocks.parts.features import FeatureSelect
-from detgraft.catalog.spec import Graft
+from detgraft.catalog.registry import catalogue
+from detgraft.catalog.spec import Filling, Graft
 from detgraft.errors import ArgumentError, CatalogError, PlanError, WeightsError
 from detgraft.plan.leading import hint_for, without_channels
 from detgraft.plan.rows import PYRAMID_STRIDES, Plan, Row
 from detgraft.plan.weights_files import IMAGENET, input_of, is_input
 from detgraft.upstream.parser.carriers import RowKey
+from detgraft.upstream.parser.shells import fill, shell_options
 from detgraft.upstream.release.capabilities import stock_module
 
 CARRIER = "CBLinear"
@@ -44,7 +46,7 @@ class Recipe:
         build: Makes the module.
         shown: The arguments for the build log, from what the parser passed.
         repeats: Number in the build log's column n.
-        module: The module, once built.
+        made: The module, once built; several where the parser itself repeats a stock module.
         given: What the parser passed for it.
         note: What a reader of the row should know, or an empty text.
     """
@@ -53,9 +55,20 @@ class Recipe:
     build: Build
     shown: Callable[[tuple[Any, ...]], list[Any]] = list
     repeats: int = 1
-    module: nn.Module | None = None
+    made: list[nn.Module] = field(default_factory=list)
     given: tuple[Any, ...] = ()
     note: str = ""
+
+    def make(self, args: tuple[Any, ...]) -> nn.Module:
+        """Make the module from what the parser passes."""
+        self.given = args
+        self.made.append(self.build(*args))
+        return self.made[-1]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of what was made."""
+        return sum(p.numel() for module in self.made for p in module.parameters())
 
 
 @dataclass
@@ -72,10 +85,12 @@ class Lowered:
     split: int = 0
     recipes: dict[int, Recipe] = field(default_factory=dict)
 
-    def carry(self, written_from: Any, carrier: str, args: list[Any], recipe: Recipe, repeats: int = 1) -> None:
-        """Append the lowered form of (one layer of) a grafted row."""
+    def carry(
+        self, written_from: Any, carrier: str, args: list[Any], recipe: Recipe, repeats: int = 1, keys: int = 1
+    ) -> None:
+        """Append the lowered form of (one layer of) a grafted row; ``keys`` is how often its key stands at the end."""
         index = len(self.rows)
-        self.rows.append([_plain(written_from), repeats, carrier, [*args, RowKey(index)]])
+        self.rows.append([_plain(written_from), repeats, carrier, [*args, *[RowKey(index)] * keys]])
         self.recipes[index] = recipe
 
 
@@ -110,6 +125,8 @@ def lower(
         entry = row.graft
         if entry is None:
             lowered.rows.append([_plain(row.written_from), row.repeats, row.module, list(row.args)])
+        elif entry.filling is not None:
+            _lower_shell(plan, row, entry, entry.filling, lowered)
         elif entry.channels == "pyramid":
             _lower_pyramid(plan, row, entry, lowered, channels_of, backbones)
         elif entry.channels == "refine":
@@ -205,6 +222,34 @@ def _lower_block(plan: Plan, row: Row, entry: Graft, lowered: Lowered) -> None:
 
     recipe = Recipe(row.module, build, lambda given: [*given, *args[1:]], repeats)
     lowered.carry(row.written_from, CARRIER, [channels], recipe)
+
+
+def _lower_shell(plan: Plan, row: Row, entry: Graft, filling: Filling, lowered: Lowered) -> None:
+    """A stock shell with a block inside: the shell's own row, as it would be without the block."""
+    _single_input(row, entry)
+    _output_channels(plan, row, entry, _literals(plan, row.args))
+    block = catalogue.get(filling.block, row.location)
+    if stock_module(filling.shell) is None:
+        raise CatalogError(f"this Ultralytics has no {filling.shell}, which '{row.module}' is made of", row.location)
+    options = block.bind((), filling.options, row.location) | _activation(plan, block)
+
+    def build(*given: Any) -> nn.Module:
+        return _made(row, entry, lambda: fill(filling, block, options, given))
+
+    recipe = Recipe(row.module, build, repeats=plan.scaling.repeats(row.repeats))
+    # Twice: the rule for scales m, l and x sets the first option of C3k2, also where a row has none.
+    lowered.carry(row.written_from, filling.shell, _shell_args(plan, row, entry, filling), recipe, row.repeats, keys=2)
+
+
+def _shell_args(plan: Plan, row: Row, entry: Graft, filling: Filling) -> list[Any]:
+    """The arguments of the shell's own row, up to the last one that is written."""
+    if not entry.target:
+        return list(row.args)
+    channels, *written = _literals(plan, row.args)
+    bound = entry.bind(tuple(written), {}, row.location)
+    options = shell_options(filling.shell)
+    last = max((position for position, name in enumerate(options) if name in bound), default=-1)
+    return [channels, *(bound.get(name, default) for name, default in list(options.items())[: last + 1])]
 
 
 def _once(bound: dict[str, Any]) -> dict[str, Any]:

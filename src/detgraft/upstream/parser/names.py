@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Graft
-from detgraft.errors import Location, PlanError
+from detgraft.errors import DetgraftError, Location, PlanError
 from detgraft.plan.meanings import record_of, recorded, row_names
+from detgraft.plan.shells import is_shell_text, read_module
 from detgraft.upstream.release.capabilities import stock_module, stock_names
 
 
@@ -21,6 +23,10 @@ def graft_of(name: str, was_graft: bool | None) -> Graft | None:
     """
     if was_graft is False or (was_graft is None and stock_module(name) is not None):
         return None
+    if is_shell_text(name):
+        with contextlib.suppress(DetgraftError):  # said with its place by `meaning`
+            return read_module(name, Location(name))
+        return None
     return catalogue.find(name)
 
 
@@ -33,7 +39,7 @@ def meaning(name: str, was_graft: bool | None, location: Location) -> Graft | No
         location: Where it is written.
 
     Raises:
-        PlanError: Nobody has a module of that name, or not the one that the row was recorded with; with the nearest
+        DetgraftError: Nobody has a module of that name, or not the one that the row was recorded with; with the nearest
             names.
     """
     found = graft_of(name, was_graft)
@@ -44,11 +50,15 @@ def meaning(name: str, was_graft: bool | None, location: Location) -> Graft | No
         )
     if found is not None or (not was_graft and stock_module(name) is not None):
         return found
+    if is_shell_text(name):
+        return read_module(name, location)
     if was_graft is not None and (stock_module(name) is not None or catalogue.find(name) is not None):
         whose, other = ("a graft", "Ultralytics'") if was_graft else ("Ultralytics' own", "a graft's")
         raise PlanError(f"'{name}' was {whose} when this was built; here it is {other} name only", location)
     prefixed = [f"nn.{name}"] if stock_module(f"nn.{name}") is not None else []
     advice = catalogue.advice(name, [*stock_names(), *prefixed])
+    if "plugins=" not in advice:
+        advice += " An own block comes from a file of yours: plugins=FILE."
     raise PlanError(f"there is no module '{name}' in this Ultralytics or in detgraft.{advice}", location)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import operator
 import re
 import threading
 import weakref
@@ -215,17 +216,15 @@ class _Build:
         lowered = lower(self.plan, self.channels_of, self.backbones)
 
         def make(key: RowKey, args: tuple[Any, ...]) -> nn.Module:
-            recipe = lowered.recipes[int(key)]
-            recipe.module, recipe.given = recipe.build(*args), args
-            return recipe.module
+            return lowered.recipes[int(key)].make(args)
 
         construction = Construction(make, line=lambda line: _named(line, lowered))
         built = self._call(lowered, construction)
         layers = built[0]
         for index, recipe in lowered.recipes.items():
-            if index < len(layers) and isinstance(layers[index], Held):
+            if index < len(layers):
                 layers[index] = _unwrapped(layers[index])
-            if index >= len(layers) or layers[index] is not recipe.module:
+            if index >= len(layers) or not _is_made(layers[index], recipe.made):
                 raise UpstreamError(
                     f"the parser of ultralytics {ULTRALYTICS_VERSION} did not build layer {index} ({recipe.name}) as "
                     "detgraft expects; docs/compatibility.md lists the releases that were tried"
@@ -297,22 +296,35 @@ def _is_list(row: Row) -> bool:
     return row.graft is not None and row.graft.channels in LISTS
 
 
-def _unwrapped(held: Held) -> nn.Module:
-    """Return the graft that was held, with what the parser has written on its layer."""
-    for name in vars(held).keys() - vars(nn.Module()).keys():
-        setattr(held.module, name, vars(held)[name])
-    return held.module
+def _unwrapped(layer: nn.Module) -> nn.Module:
+    """Return the graft that is held, with what the parser has written on its layer; also where it is repeated."""
+    if type(layer) is nn.Sequential:
+        for name, child in list(layer.named_children()):
+            if isinstance(child, Held):
+                setattr(layer, name, child.module)
+    if not isinstance(layer, Held):
+        return layer
+    for name in vars(layer).keys() - vars(nn.Module()).keys():
+        setattr(layer.module, name, vars(layer)[name])
+    return layer.module
+
+
+def _is_made(layer: nn.Module, made: list[nn.Module]) -> bool:
+    """Say whether a layer is what was made for its row: the module itself, or all of them in a row."""
+    if len(made) == 1 and layer is made[0]:
+        return True
+    children = list(layer.children()) if type(layer) is nn.Sequential else []
+    return len(children) == len(made) > 0 and all(map(operator.is_, children, made))
 
 
 def _named(line: str, lowered: Lowered) -> str:
     """Return the build log's line with the graft's own name and arguments, where it is the line of a graft."""
     found = _LOG_INDEX.match(line)
     recipe = lowered.recipes.get(int(found.group(1))) if found else None
-    if found is None or recipe is None or recipe.module is None:
+    if found is None or recipe is None or not recipe.made:
         return line
     index = int(found.group(1))
-    count = sum(p.numel() for p in recipe.module.parameters())
-    start = f"{index:>3}{lowered.rows[index][0]!s:>20}{recipe.repeats:>3}{count:10.0f}  {recipe.name:<45}"
+    start = f"{index:>3}{lowered.rows[index][0]!s:>20}{recipe.repeats:>3}{recipe.parameters:10.0f}  {recipe.name:<45}"
     return f"{start}{recipe.shown(recipe.given)!s:<30}"
 
 
