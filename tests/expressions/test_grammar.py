@@ -3,7 +3,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detgraft.errors import PlanError
@@ -22,12 +22,23 @@ SITES = st.tuples(st.sampled_from(["backbone", "head"]), st.none() | st.integers
 KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True)
 
 
+INNER = st.recursive(
+    st.builds(
+        GraftTerm, st.sampled_from(("faster", "x/y", "A_1.b")), keywords=st.dictionaries(KEYS, NUMBERS, max_size=1)
+    ),
+    lambda inner: st.builds(GraftTerm, st.just("se"), keywords=st.just({}), inner=inner),
+    max_leaves=MAX_DEPTH - 1,
+).filter(lambda term: depth_of(term) < MAX_DEPTH)
+
+
+def depth_of(term: GraftTerm) -> int:
+    return 1 if term.inner is None else 1 + depth_of(term.inner)
+
+
 @st.composite
-def terms(draw: st.DrawFn, depth: int = MAX_DEPTH) -> GraftTerm:
-    site = draw(SITES) if depth == MAX_DEPTH else (None, None)
-    inner = draw(terms(depth - 1)) if depth > 1 and not draw(st.integers(0, 2)) else None
-    keywords = draw(st.dictionaries(KEYS, VALUES, max_size=3 if depth == MAX_DEPTH else 1))
-    return GraftTerm(draw(NAMES), *site, keywords, inner)
+def terms(draw: st.DrawFn) -> GraftTerm:
+    inner = draw(st.none() | INNER)
+    return GraftTerm(draw(NAMES), *draw(SITES), draw(st.dictionaries(KEYS, VALUES, max_size=3)), inner)
 
 
 EXPRESSIONS = st.builds(
@@ -37,6 +48,7 @@ EXPRESSIONS = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # it measures the machine
 @given(EXPRESSIONS)
 def test_what_is_written_reads_as_the_same(expression: Expression) -> None:
     assert parse_expression(str(expression)) == expression
