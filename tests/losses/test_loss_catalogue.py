@@ -16,6 +16,7 @@ from torch import Tensor
 import detgraft
 from detgraft.catalog.losses import MODIFIERS, Loss, list_losses, losses, register_loss
 from detgraft.catalog.registry import register
+from detgraft.cli.new import command as new
 from detgraft.errors import CatalogError, DetgraftError
 from detgraft.losses.terms import BOX_CONTEXT, CLASS_CONTEXT
 from detgraft.upstream.describe.expressions import compose_mapping, to_yaml
@@ -202,8 +203,7 @@ def test_a_plugin_that_fails_leaves_no_loss(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["box", "class"])
 def test_what_new_loss_writes_passes_as_written(kind: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "detgraft", "new", "loss", "my_loss", f"kind={kind}", f"out={tmp_path}"]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    new("loss", "my_loss", [f"kind={kind}", f"out={tmp_path}"])
     test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_loss.py"]
     done = subprocess.run(test, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:]
