@@ -92,18 +92,19 @@ class MissingExtraError(DetgraftError):
         super().__init__(f"this needs the package '{package}'. Install it with: {command}")
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+def nearest(name: str, known: Iterable[str], count: int = 3, cutoff: float = 0.6) -> str:
     """Return a "did you mean" sentence for ``name``, or an empty string when nothing is close.
 
     Args:
         name: The name that was not found.
         known: The valid names.
         count: How many to propose at most.
+        cutoff: How alike a name must be, 0 to 1.
     """
     by_lower: dict[str, str] = {}
     for candidate in known:
         by_lower.setdefault(candidate.lower(), candidate)  # an own spelling comes before its lower-case form
-    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=cutoff)
     if not close:
         return ""
     return f" Did you mean {' or '.join(repr(by_lower[match]) for match in close)}?"

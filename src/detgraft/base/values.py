@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from detgraft.errors import ArgumentError
+
 WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
 """Words that are no texts, however their letters are written."""
 
@@ -46,6 +48,30 @@ def read_value(text: str, words: Mapping[str, Any] = WORDS) -> Any:
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return text
     return value if _is_plain(value) else text
+
+
+LARGEST_SIDE = 16_384
+"""Pixels of a picture's side; one picture of that size has 3.2 GB in float32."""
+
+
+def read_size(value: Any, default: int = 640) -> int | tuple[int, int]:
+    """Check an image size: one number, or height and width.
+
+    Args:
+        value: As given; None means the default.
+        default: Pixels.
+
+    Raises:
+        ArgumentError: Anything else.
+    """
+    if value is None:
+        return default
+    sizes = list(value) if isinstance(value, (list, tuple)) else [value]
+    if len(sizes) not in (1, 2) or not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes):
+        raise ArgumentError(f"imgsz must be a number of pixels such as 640, or height,width; found {value!r:.80}")
+    if max(sizes) > LARGEST_SIDE:
+        raise ArgumentError(f"imgsz is a number of pixels up to {LARGEST_SIDE}, found {max(sizes)}")
+    return int(sizes[0]) if len(sizes) == 1 else (int(sizes[0]), int(sizes[1]))
 
 
 def _is_plain(value: Any) -> bool:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from detgraft.base.notebook import html_table
 from detgraft.catalog import shells
 from detgraft.catalog.families import (
     attention,
@@ -249,7 +250,19 @@ def timm_entry(name: str) -> Graft:
 # The order in which `detgraft list` shows them. Data only; a class is imported when a model needs it.
 _FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, units, fusion, refining, levels)
 
-catalogue = Catalogue(tuple(graft for family in _FAMILIES for graft in family.GRAFTS))
+FAMILIES = {str(family.__name__).rpartition(".")[2]: tuple(family.GRAFTS) for family in _FAMILIES}
+"""The entries of detgraft's own families, by the name of the family's file."""
+
+catalogue = Catalogue(tuple(graft for grafts in FAMILIES.values() for graft in grafts))
+
+
+class Grafts(list[Graft]):
+    """Entries of the catalogue; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [(one.name, one.site, one.channels, one.summary, one.provenance.paper) for one in self]
+        headings = ("name", "default site", "channels", "what it is", "paper")
+        return html_table(f"{len(self)} grafts", headings, rows)
 
 
 def families(entries: Iterable[Graft]) -> list[tuple[str, list[Graft]]]:
@@ -278,7 +291,7 @@ def list_grafts(pattern: str = "*") -> list[Graft]:
     Args:
         pattern: A name or a wildcard pattern such as ``convnext*``.
     """
-    return catalogue.match(pattern)
+    return Grafts(catalogue.match(pattern))
 
 
 def register(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from detgraft.base.values import read_value
 from detgraft.errors import ArgumentError, nearest
+from detgraft.plan.expression import is_expression
 
 
 def parse_pairs(words: Sequence[str], flags: Iterable[str] = ()) -> dict[str, Any]:
@@ -27,7 +28,9 @@ def parse_pairs(words: Sequence[str], flags: Iterable[str] = ()) -> dict[str, An
         if not equals and key in flags:
             value: Any = True
         elif not equals:
-            raise ArgumentError(f"arguments are key=value, such as model=yolo11n-carafe.yaml; found '{word}'")
+            raise ArgumentError(
+                f"arguments are key=value, such as model=yolo11n-carafe.yaml; found '{word}'{_hint(word)}"
+            )
         elif not key or not text:
             raise ArgumentError(f"'{word}' needs a key and a value around '='")
         else:
@@ -36,6 +39,38 @@ def parse_pairs(words: Sequence[str], flags: Iterable[str] = ()) -> dict[str, An
             raise ArgumentError(f"'{key}' is given twice")
         pairs[key] = value
     return pairs
+
+
+_CALLED = {
+    "lr": "lr0",
+    "batch_size": "batch",
+    "img": "imgsz",
+    "img_size": "imgsz",
+    "weights": "model",
+    "gpu": "device",
+    "half": "quantize",
+    "int8": "quantize",
+    "lr_0": "lr0",
+}
+"""What other programs call an argument."""
+
+
+def _hint(word: str) -> str:
+    if not word.isidentifier() and (is_expression(word) or word.lower().endswith((".pt", ".yaml", ".yml"))):
+        return f"; write {'data' if 'data' in word else 'model'}={word}"
+    return f"; write {word}=VALUE" if word.isidentifier() else ""
+
+
+def flag(pairs: Mapping[str, Any], key: str) -> bool:
+    """Read a switch; absent means False.
+
+    Raises:
+        ArgumentError: Something other than True or False.
+    """
+    value = pairs.get(key, False)
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{key} is True or False, found {value!r:.60}")
+    return value
 
 
 def check_keys(pairs: Iterable[str], known: Iterable[str]) -> None:
@@ -47,18 +82,7 @@ def check_keys(pairs: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for key in pairs:
         if key not in known:
-            raise ArgumentError(f"there is no argument '{key}'.{nearest(key, known)}")
-
-
-def image_size(value: Any, default: int = 640) -> int | tuple[int, int]:
-    """Read an image size: one number, or height and width.
-
-    Raises:
-        ArgumentError: Anything else.
-    """
-    if value is None:
-        return default
-    sizes = list(value) if isinstance(value, (list, tuple)) else [value]
-    if len(sizes) not in (1, 2) or not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes):
-        raise ArgumentError(f"imgsz must be a number of pixels, or height,width; found {value!r:.80}")
-    return int(sizes[0]) if len(sizes) == 1 else (int(sizes[0]), int(sizes[1]))
+            few = f" The arguments are {', '.join(known)}" if len(known) <= 12 else ""
+            value = {"half": "16", "int8": "8"}.get(key, "")
+            hint = f" Write {_CALLED[key]}={value}" if _CALLED.get(key) in known else nearest(key, known)
+            raise ArgumentError(f"there is no argument '{key}'.{hint or few}")

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from detgraft.cli.arguments import check_keys, image_size, parse_pairs
+from detgraft.base.values import read_size
+from detgraft.cli.arguments import flag, parse_pairs
+from detgraft.cli.keys import check_keys
 from detgraft.errors import ArgumentError
-from detgraft.verify.check import check
+from detgraft.verify.check import CHECKS, check
 from detgraft.verify.result import CheckResult, Report
 
 _STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
@@ -34,25 +35,27 @@ def command(model: str, words: Sequence[str], only: str, as_json: bool) -> bool:
         DetgraftError: Wrong arguments, or no such model.
     """
     pairs = parse_pairs(words, ("trust",))
-    check_keys(pairs, ("data", "imgsz", "nc", "plugins", "only", "trust"))
+    check_keys("check", pairs)
     nc = pairs.get("nc")
     if nc is not None and (not isinstance(nc, int) or isinstance(nc, bool) or nc < 1):
         raise ArgumentError(f"nc must be a number of classes, found {nc!r:.80}")
     names = [name.strip() for name in (only or str(pairs.get("only", ""))).split(",") if name.strip()]
     console = Console(stderr=True)
-    words_of: dict[str, Any] = {"data": pairs.get("data"), "imgsz": image_size(pairs.get("imgsz")), "nc": nc}
-    words_of["trust"] = pairs.get("trust") is True
+    words_of: dict[str, Any] = {"data": pairs.get("data"), "imgsz": read_size(pairs.get("imgsz")), "nc": nc}
+    words_of["trust"] = flag(pairs, "trust")
     plugins = str(pairs.get("plugins", ""))
     if as_json:
         report = check(model, only=names, plugins=plugins, **words_of)
         print(json.dumps(report.to_dict(), ensure_ascii=False, default=str))
         return report.passed
+    course = _Course(names or list(CHECKS))
     with console.status(f"checking {model}") as status:
 
         def progress(name: str, text: str, result: CheckResult | None) -> None:
             if result is None:
-                status.update(f"{name}: {text}" if text else name)
+                status.update(course.line(name, text))
             else:
+                course.done(name, result.seconds)
                 console.print(Text(f"{result.status:<8}", _STYLE[result.status]), f"{name} ({result.seconds:.1f} s)")
 
         report = check(model, only=names, plugins=plugins, progress=progress, **words_of)
@@ -60,22 +63,58 @@ def command(model: str, words: Sequence[str], only: str, as_json: bool) -> bool:
     return report.passed
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Print a report as a table."""
-    height, width = report.imgsz
-    table = Table(title=f"{report.model} at {height}x{width}")
-    table.add_column("check", no_wrap=True)
-    table.add_column("result", no_wrap=True)
-    table.add_column("figures", overflow="fold")
-    table.add_column("reason", overflow="fold")
-    for result in report.results:
-        table.add_row(
-            result.name,
-            Text(result.status, _STYLE[result.status]),
-            Text(_shown(result.figures)),
-            Text(result.reason),
+_SHARES = {
+    "shapes": 3,
+    "gradients": 4,
+    "seeds": 6,
+    "fuse": 3,
+    "portability": 20,
+    "ddp": 12,
+    "export": 25,
+    "cost": 25,
+    "data": 2,
+}
+"""About how much of the time each check takes; only for saying how long the rest will take."""
+
+
+class _Course:
+    """How far the checks are, and how long the rest will take at the pace so far."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = [name for name in CHECKS if name in names]
+        self._seconds: dict[str, float] = {}
+
+    def done(self, name: str, seconds: float) -> None:
+        self._seconds[name] = seconds
+
+    def left(self) -> float | None:
+        """Seconds that are left, None before anything is known."""
+        known = sum(_SHARES.get(name, 5) for name in self._seconds)
+        spent = sum(self._seconds.values())
+        waiting = sum(_SHARES.get(name, 5) for name in self._names if name not in self._seconds)
+        return spent / known * waiting if known and spent else None
+
+    def line(self, name: str, text: str) -> str:
+        place = self._names.index(name) + 1 if name in self._names else len(self._seconds) + 1
+        left = self.left()
+        rest = (
+            "" if left is None else f", about {left:.0f} s left" if left < 100 else f", about {left / 60:.0f} min left"
         )
-    console.print(table)
+        return f"{place} of {len(self._names)}, {name}{': ' + text if text else ''}{rest}"
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print a report, check by check, with a rule between them."""
+    height, width = report.imgsz
+    console.print(Text(f"{report.model} at {height}x{width}", "bold"), soft_wrap=True)
+    for result in report.results:
+        console.rule(style="dim", characters="-")
+        console.print(Text.assemble((f"{result.status:<8}", _STYLE[result.status]), (result.name, "bold")))
+        if result.reason:
+            console.print(Text(f"  {result.reason}"), soft_wrap=console.width < 60)
+        for line in _shown(result.figures).splitlines():
+            console.print(Text(f"  {line}"), soft_wrap=True)
+    console.rule(style="dim", characters="-")
     packages = ("ultralytics", "torch", "timm", "onnxruntime")
     console.print(", ".join(f"{name} {report.versions[name]}" for name in packages if name in report.versions))
 

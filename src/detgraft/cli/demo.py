@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from detgraft.cli.arguments import check_keys, parse_pairs
+from detgraft.cli.arguments import parse_pairs
+from detgraft.cli.keys import check_keys
 from detgraft.demo.demonstration import GRAFT, STOCK, DemoResult, run_demo
 from detgraft.errors import ArgumentError
 
@@ -21,8 +22,8 @@ def command(words: Sequence[str]) -> None:
         DetgraftError: Wrong arguments, or a model that cannot be built.
     """
     pairs = {"out": "detgraft-demo", "graft": GRAFT, "epochs": 30, **parse_pairs(words)}
-    check_keys(pairs, ("out", "graft", "epochs"))
-    if not isinstance(pairs["epochs"], int) or pairs["epochs"] < 1:
+    check_keys("demo", pairs)
+    if not isinstance(pairs["epochs"], int) or isinstance(pairs["epochs"], bool) or pairs["epochs"] < 1:
         raise ArgumentError(f"epochs must be a whole number above 0, found {pairs['epochs']!r}")
     console = Console()
     console.print(

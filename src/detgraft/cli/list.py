@@ -11,9 +11,11 @@ from rich.table import Table
 
 from detgraft.catalog.losses import Loss, list_losses, losses
 from detgraft.catalog.parameters import PARAMETERS
-from detgraft.catalog.registry import catalogue, families, list_grafts
+from detgraft.catalog.registry import FAMILIES, catalogue, families
+from detgraft.catalog.search import search
 from detgraft.catalog.spec import Graft
 from detgraft.errors import CatalogError, nearest
+from detgraft.plan.typed import as_typed
 
 LOSSES = "losses"
 """The pattern for all losses and nothing else."""
@@ -30,11 +32,14 @@ def command(pattern: str, *, as_json: bool) -> None:
     Raises:
         CatalogError: Nothing matches.
     """
-    entries = list_grafts(pattern) if pattern != LOSSES else []
+    entries = search(as_typed(pattern)) if pattern != LOSSES else []
     found = list_losses("*" if pattern == LOSSES else pattern)
     if not entries and not found:
-        known = [*catalogue.names(), *losses.names()]
-        raise CatalogError(f"no graft matches '{pattern}'.{nearest(pattern.strip('*'), known)}")
+        known = [*catalogue.names(), *losses.names(), *FAMILIES]
+        raise CatalogError(
+            f"no graft matches '{pattern}'.{nearest(pattern.strip('*'), known)} `detgraft list` shows all of them; "
+            f"families are {', '.join(FAMILIES)}"
+        )
     if as_json:
         grafts = [_data(entry, family) for family, members in families(entries) for entry in members]
         # Everything is the blocks' catalogue, as it was before there were losses; theirs is `list losses`.
@@ -94,7 +99,7 @@ def _narrow(console: Console, members: list[Graft]) -> None:
     """Two lines for an entry: what one looks for, and below it what it is."""
     for entry in members:
         line = f"  {entry.name:<26}{entry.site or '-':<16}{short(parameters_of(entry)):>7}  {_licence(entry)}"
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
         text = textwrap.fill(entry.summary, console.width, initial_indent=INDENT, subsequent_indent=INDENT)
         console.print(text, style="dim", highlight=False, markup=False)
 

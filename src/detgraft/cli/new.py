@@ -15,7 +15,8 @@ from detgraft.base.files import write_atomic
 from detgraft.catalog.losses import KINDS as LOSS_KINDS
 from detgraft.catalog.losses import losses
 from detgraft.catalog.registry import catalogue
-from detgraft.cli.arguments import check_keys, parse_pairs
+from detgraft.cli.arguments import parse_pairs
+from detgraft.cli.keys import check_keys
 from detgraft.errors import ArgumentError, CatalogError, nearest
 
 RULES = ("scaled", "same", "fixed", "pyramid")
@@ -32,7 +33,9 @@ def command(kind: str, name: str, words: Sequence[str]) -> None:
     if kind not in KINDS:
         raise ArgumentError(f"`detgraft new` makes a block or a loss: detgraft new block NAME; found '{kind}'")
     pairs = parse_pairs(words)
-    check_keys(pairs, ("channels", "out") if kind == "block" else ("kind", "out"))
+    check_keys("new", pairs)
+    if ("kind" if kind == "block" else "channels") in pairs:
+        raise ArgumentError(f"a {kind} has no '{'kind' if kind == 'block' else 'channels'}'")
     folder = Path(str(pairs.get("out", ".")))
     if kind == "block":
         made, test = new_block(name, str(pairs.get("channels", "scaled")), folder)

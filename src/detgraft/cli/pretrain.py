@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detgraft.cli.arguments import check_keys, parse_pairs
+from detgraft.cli.keys import check_keys as check_own
 from detgraft.errors import ArgumentError
 
 _SWITCHES = ("resume", "tensorboard", "verbose")
@@ -24,7 +25,7 @@ def command(words: Sequence[str]) -> None:
     from detgraft.pretraining.api import pretrain
 
     pairs = parse_pairs(words, _SWITCHES)
-    check_keys(pairs, _names())
+    check_own("pretrain", pairs)
     for needed, example in (("model", "convnextv2_atto"), ("data", "pictures/")):
         if needed not in pairs:
             raise ArgumentError(f"pretrain needs {needed}=, such as {needed}={example}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from detgraft.base.values import read_size
 from detgraft.catalog.plugins import load_plugins
-from detgraft.cli.arguments import check_keys, image_size, parse_pairs
+from detgraft.cli.arguments import parse_pairs
+from detgraft.cli.border import Stopped
+from detgraft.cli.keys import check_keys
 from detgraft.cli.pretrain import pop_first_step, pretrain_backbone
 from detgraft.errors import ArgumentError
 
 _OWN = ("transfer", "transfer_min", "plugins", "trust")
 """Arguments that detgraft adds to Ultralytics' and that open the model."""
-
-_OF_MODE = {"train": ("download", "freeze_random"), "val": ("download",)}
-"""Arguments that detgraft adds to one of Ultralytics' modes."""
 
 
 def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
@@ -30,32 +31,66 @@ def command(mode: str, words: Sequence[str], *, as_json: bool = False) -> None:
         DetgraftError: Wrong arguments, model or data; nothing was started then.
     """
     from detgraft.upstream.model.models import YOLO, argument_names, check_model_size
+    from detgraft.upstream.model.values import check_values
 
     flags, names = argument_names()
     pairs = parse_pairs(words, (*flags, "trust", "download", "freeze_random"))
     first = pop_first_step(pairs) if mode == "train" else {}
-    check_keys(pairs, [*names, *_OWN, *_OF_MODE.get(mode, ()), *(("pretrain",) if mode == "train" else ())])
+    check_keys(mode, pairs, names)
     own = {key: pairs.pop(key) for key in _OWN if key in pairs}
     name = _model_name(mode, pairs)
-    if first:
-        load_plugins(str(own.get("plugins", "")))
-        _check_training(pairs)
-        name = str(pretrain_backbone(name, pairs, first))
-    model = YOLO(name, task=pairs.pop("task", None), **own)
-    if "imgsz" in pairs:
-        check_model_size(model, image_size(pairs["imgsz"]))
     if mode == "train":
         _check_training(pairs)
     if mode in ("predict", "track") and pairs.get("source") is None:
         raise ArgumentError(f"{mode} needs source=: a picture, a folder, a video or a camera number")
+    check_values(mode, {**pairs, **{key: own[key] for key in ("trust",) if key in own}})
+    pairs.pop("mode", None)
+    if first:
+        load_plugins(str(own.get("plugins", "")))
+        name = str(pretrain_backbone(name, pairs, first))
+    model = YOLO(name, task=pairs.pop("task", None), **own)
+    if isinstance(pairs.get("imgsz"), (list, tuple)) and len(pairs["imgsz"]) == 1:
+        pairs["imgsz"] = pairs["imgsz"][0]
+    if "imgsz" in pairs:
+        check_model_size(model, read_size(pairs["imgsz"]))
+    if mode in ("val", "benchmark") and "data" not in pairs:
+        _take_known_data(mode, model, pairs)
     if mode in ("predict", "track"):
         _stream(getattr(model, mode), pairs)
         return
-    result = getattr(model, mode)(**pairs)
+    try:
+        result = getattr(model, mode)(**pairs)
+    except KeyboardInterrupt:
+        raise Stopped(_how_to_go_on(model)) from None
     if mode == "export":
         print(result)
     if as_json:
         print(json.dumps(_metrics(result), ensure_ascii=False))
+
+
+def _take_known_data(mode: str, model: Any, pairs: dict[str, Any]) -> None:
+    """Take the data that the checkpoint was trained on; Ultralytics would fetch a set of its own where it has none."""
+    known = model.overrides.get("data")
+    if not known:
+        raise ArgumentError(f"{mode} needs data=: a data YAML, or a folder with train/images, train/labels, val/...")
+    if not Path(str(known)).exists():
+        raise ArgumentError(f"{mode} needs data=; the set that this model was trained on, {known}, is not here")
+    pairs["data"] = str(known)
+
+
+def _how_to_go_on(model: Any) -> str:
+    """Say with which command an interrupted training goes on."""
+    last = getattr(getattr(model, "trainer", None), "last", None)
+    if last is None or not Path(last).is_file():
+        return "stopped before an epoch was saved; begin again with the same command"
+    return (
+        f"stopped. Everything up to the last complete epoch is kept; go on with: detgraft train resume={_quoted(last)}"
+    )
+
+
+def _quoted(path: Any) -> str:
+    text = str(path)
+    return f'"{text}"' if " " in text else text
 
 
 def _check_training(pairs: dict[str, Any]) -> None:
@@ -79,6 +114,8 @@ def _stream(method: Any, pairs: dict[str, Any]) -> None:
     folder = None
     for result in method(stream=True, **pairs):
         folder = result.save_dir
+    if folder is None and "://" not in str(pairs["source"]):
+        raise ArgumentError(f"source={pairs['source']}: no picture in it could be read")
     if folder:
         print(f"Results saved to {folder}")
 

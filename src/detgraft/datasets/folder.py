@@ -10,7 +10,7 @@ import copy
 import functools
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ import yaml
 
 from detgraft.base.files import write_atomic
 from detgraft.base.located import Kind, parse_located
+from detgraft.datasets.boxes import BoxedSet, write_set
+from detgraft.datasets.coco import coco_files, read_coco
 from detgraft.datasets.labels import check_labels, is_labelled, list_images, read_classes
 from detgraft.datasets.text import find_existing, read_text
+from detgraft.datasets.voc import is_voc, read_voc
 from detgraft.errors import DataError, Location, nearest
 
 _SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -38,6 +41,7 @@ def resolve_data(
     needed: Collection[str] = _NEEDED,
     known: Iterable[str] = (),
     download: bool = False,
+    tell: Callable[[str], object] = lambda _text: None,
 ) -> Path:
     """Turn ``data=`` into the path of a data YAML, checking what it names.
 
@@ -50,6 +54,7 @@ def resolve_data(
         needed: Splits that a YAML must have on disk.
         known: Names to propose besides the files that exist (the YAMLs that Ultralytics ships).
         download: A YAML may name splits that its ``download:`` entry brings.
+        tell: Told what a COCO or VOC set holds.
 
     Returns:
         Absolute path of the YAML: the given one, or the derived ``<out_dir>/data.yaml``.
@@ -58,9 +63,17 @@ def resolve_data(
         DataError: Missing file, missing or empty split, malformed label or class list; names file and line.
     """
     path = find_existing(data, known)
+    boxed = _boxed(path)
+    if boxed is not None:
+        yaml_file = write_set(boxed, out_dir or Path(tempfile.mkdtemp(prefix="detgraft-data-")))
+        tell(f"{data}: {boxed.form}, {len(boxed.names)} classes; {boxed.counts.text()}")
+        return yaml_file.absolute()
     if path.is_file():
         if path.suffix.lower() not in {".yaml", ".yml"}:
-            raise DataError("expected a data YAML (.yaml, .yml) or a folder", Location(str(data)))
+            raise DataError(
+                "expected a data YAML (.yaml, .yml), a COCO JSON, or a folder; for VOC XML give the folder",
+                Location(str(data)),
+            )
         load_data_yaml(path, needed=needed, download=download)
         return path.absolute()
     own = _own_yaml(path)
@@ -68,10 +81,23 @@ def resolve_data(
     if own is not None and not {"train", "val"} <= splits.keys():
         load_data_yaml(own, needed=needed, download=download)
         return own.absolute()
-    text = _derive(path, splits, own)
+    text = _derive(path, splits, own, tell)
     target = (out_dir or Path(tempfile.mkdtemp(prefix="detgraft-data-"))) / "data.yaml"
     write_atomic(target, text)
     return target.absolute()
+
+
+def _boxed(path: Path) -> BoxedSet | None:
+    """Read a COCO or VOC set; None for everything else. A folder's own YAML and label files come first."""
+    if path.is_file():
+        return read_coco(path) if path.suffix.lower() == ".json" else None
+    if _split_folder(path, "train") is not None and not coco_files(path):
+        return None
+    if _own_yaml(path) is not None:
+        return None
+    if coco_files(path):
+        return read_coco(path)
+    return read_voc(path) if is_voc(path) else None
 
 
 def load_data_yaml(
@@ -357,7 +383,9 @@ def _split_folder(folder: Path, split: str) -> Path | None:
     return None
 
 
-def _derive(folder: Path, splits: Mapping[str, Path], own: Path | None) -> str:
+def _derive(
+    folder: Path, splits: Mapping[str, Path], own: Path | None, tell: Callable[[str], object] = lambda _text: None
+) -> str:
     """Text of the data YAML for a folder laid out in splits, after checking all its labels."""
     if "train" not in splits:
         inner = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and _split_folder(entry, "train")]
@@ -390,7 +418,12 @@ def _derive(folder: Path, splits: Mapping[str, Path], own: Path | None) -> str:
         highest = max(highest, top)
     if highest < 0:
         raise DataError("no labels: every label file is empty", Location(str(folder)))
-    names = names or [f"class{index}" for index in range(highest + 1)]
+    if not names:
+        names = [f"class{index}" for index in range(highest + 1)]
+        tell(
+            f"{folder}: the classes are called {names[0]} to {names[-1]}; write their names into "
+            f"{folder / 'classes.txt'}, one per line in the order of their numbers"
+        )
     data = {split: images.resolve().as_posix() for split, images in splits.items()}
     comment = f"Derived by detgraft from the folder {folder.resolve().as_posix()}"
     return _dump({**data, "nc": len(names), "names": dict(enumerate(names)), **extra}, comment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,5 +47,8 @@ def find_existing(name: str | Path, known: Iterable[str] = ()) -> Path:
         home = home.parent
     siblings = [entry.name for entry in home.iterdir()] if home == slashed.parent else []
     where = "" if home == slashed.parent else f" The folder {str(slashed.parent)!r} does not exist either."
-    hint = nearest(slashed.name, [*siblings, *known])
+    # What is shipped has little to do with a user's own file, unless the names are nearly the same.
+    stems = {Path(other).stem: other for other in known}
+    shipped = re.search(r"'(.*?)'", nearest(slashed.stem, stems, 1, cutoff=0.8))
+    hint = nearest(slashed.name, siblings) or (f" Did you mean '{stems[shipped.group(1)]}'?" if shipped else "")
     raise DataError(f"no such file or folder (looked in {str(home.absolute())!r}).{where}{hint}", Location(str(name)))

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from detgraft.measure.layers import LayerCost, image_channels, layers_of
+from detgraft.base.notebook import html_table
+from detgraft.base.values import read_size
+from detgraft.measure.layers import LayerCost, Shape, image_channels, layers_of
 from detgraft.plan.losses import sentences
 from detgraft.upstream.model.input_scales import input_notes
 from detgraft.upstream.model.marks import notes_on
@@ -44,6 +46,27 @@ class Summary:
     layers: list[LayerCost]
     notes: list[str] = dataclasses.field(default_factory=list)
 
+    def _repr_html_(self) -> str:
+        """Show the layers as a table in a notebook."""
+        height, width = self.imgsz
+        rows = [
+            [
+                layer.index,
+                layer.module.rpartition(".")[2],
+                layer.from_,
+                _sizes(layer.shape),
+                f"{layer.params:,}",
+                f"{layer.gflops:.3f}",
+            ]
+            for layer in self.layers
+        ]
+        thop = "" if self.gflops_thop is None else f"; {self.gflops_thop:.2f} by thop"
+        total = (
+            f"{self.params:,} parameters, {self.gflops:.3f} GFLOPs{thop}, strides {', '.join(map(str, self.stride))}"
+        )
+        headings = ("layer", "module", "from", "output", "parameters", "GFLOPs")
+        return html_table(f"{self.model} at {height}x{width}", headings, rows, [total, *self.notes], right=4)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; a layer's ``from_`` is called ``from`` there."""
         data = dataclasses.asdict(self)
@@ -51,6 +74,12 @@ class Summary:
         for layer in data["layers"]:
             layer["from"] = layer.pop("from_")
         return data
+
+
+def _sizes(shape: Shape) -> str:
+    if all(isinstance(size, int) for size in shape):
+        return "x".join(map(str, shape))
+    return ", ".join(_sizes(entry) for entry in shape if entry)
 
 
 def show(
@@ -73,10 +102,11 @@ def show(
         The cost; the model itself is not changed.
 
     Raises:
-        DetgraftError: The model cannot be built, or the size is not a multiple of its stride.
+        DetgraftError: The model cannot be built, or the size is none or no multiple of its stride.
     """
+    size = read_size(imgsz)
     built = open_model(model, nc=nc, ch=ch, trust=trust)
-    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    height, width = (size, size) if isinstance(size, int) else size
     stride = [int(s) for s in getattr(built, "stride", torch.tensor([32.0])).tolist()]
     check_size((height, width), max(stride))
     layers, total = layers_of(built, (1, image_channels(built, ch), height, width))

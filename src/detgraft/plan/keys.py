@@ -61,6 +61,12 @@ def check_keys(document: Document) -> list[str]:
         PlanError: A key that was certainly meant to have an effect and has none; names line and the right key.
     """
     mapping = document.mapping
+    if not any(section in mapping for section in SECTIONS) and {"names", "train", "val"} & mapping.keys():
+        raise PlanError(
+            f"this is a data YAML; give it as data={document.source} and a model as model=, such as "
+            "model=yolo11n+carafe",
+            document.at(),
+        )
     losses_of(mapping, document.at(LOSSES))
     notes = []
     for key, value in mapping.items():

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from detgraft.base.provenance import EXPORTERS, versions
+from detgraft.base.values import read_size
 from detgraft.catalog.plugins import load_plugins
 from detgraft.errors import ArgumentError, nearest
 from detgraft.measure.watch import LayerError
@@ -45,7 +46,7 @@ def check(
     model: str | Path | nn.Module | dict[str, Any],
     data: str | Path | None = None,
     imgsz: int | tuple[int, int] = 640,
-    only: Sequence[str] = (),
+    only: str | Sequence[str] = (),
     nc: int | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
     progress: Progress | None = None,
@@ -59,7 +60,7 @@ def check(
         model: A graft expression, a model YAML, a checkpoint, or a model object.
         data: A data YAML or folder, to check it too.
         imgsz: Image size in pixels: one number, or height and width.
-        only: Names of the checks to run; all by default.
+        only: Names of the checks to run, as a list or with commas between; all by default.
         nc: Number of classes, where a description is given.
         plugins: Python file(s) with own blocks.
         progress: Called while checks run.
@@ -71,7 +72,8 @@ def check(
     Raises:
         DetgraftError: There is no such model or check, or the size is no multiple of the model's stride.
     """
-    chosen = _chosen(only)
+    chosen = _chosen([name.strip() for name in only.split(",") if name.strip()] if isinstance(only, str) else only)
+    read_size(imgsz)
     load_plugins(plugins)
     with tempfile.TemporaryDirectory(prefix="detgraft-check-", ignore_cleanup_errors=True) as folder, _hushed():
         subject = open_subject(model, imgsz, nc, Path(folder), data, trust=trust)

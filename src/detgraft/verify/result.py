@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from detgraft.base.notebook import html_table
+
 Status = Literal["pass", "fail", "skipped"]
 
 
@@ -55,6 +57,17 @@ class Report:
             if result.name == name:
                 return result
         raise KeyError(name)
+
+    def _repr_html_(self) -> str:
+        """Show the answers as a table in a notebook."""
+        height, width = self.imgsz
+        rows = [
+            (one.name, one.status, one.reason, "\n".join(f"{key}: {value}" for key, value in one.figures.items()))
+            for one in self.results
+        ]
+        answer = "no check failed" if self.passed else "a check failed"
+        title = f"{self.model} at {height}x{width}: {answer}"
+        return html_table(title, ("check", "result", "reason", "figures"), rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from detgraft.study.judge.detections import SURE, Array, Detections, Truth, errors_by_picture, iou, load_detections
+from detgraft.study.report.boxes import draw_box
 from detgraft.study.run.store import Cell
 
 WIDTH = 340
 MOST = 15  # pictures in a report, over all variants
-RIGHT, FALSE, MISSED = "#1a9641", "#d7191c", "#ffb000"
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,20 @@ def disagreements(base: list[Cell], variant: list[Cell], split: str, count: int)
 
 def marks(truth: Truth, found: Detections, index: int) -> tuple[Array, Array, Array]:
     """Right, false and missed boxes of one picture at IoU 0.5, among detections with a score of 0.25 or more."""
+    boxes = marked(truth, found, index)
+
+    def of(kind: str) -> Array:
+        return np.asarray([box for box, own, _, _ in boxes if own == kind], dtype=np.float64).reshape(-1, 4)
+
+    return of("right"), of("false"), of("missed")
+
+
+def marked(truth: Truth, found: Detections, index: int) -> list[tuple[Array, str, int, float | None]]:
+    """Every box of one picture with its kind (``right``, ``false``, ``missed``), class and score.
+
+    A detection counts from a score of 0.25 on; it is right at an IoU of 0.5 with a labelled box of its class that no
+    surer detection has taken.
+    """
     labels = np.flatnonzero(truth.picture_G == index)
     chosen = np.flatnonzero((found.picture_D == index) & (found.scores_D >= SURE))
     chosen = chosen[np.argsort(-found.scores_D[chosen], kind="stable")]
@@ -86,8 +100,11 @@ def marks(truth: Truth, found: Detections, index: int) -> tuple[Array, Array, Ar
         if len(candidates) and candidates.max() >= 0.5:
             free[int(np.argmax(candidates))] = False
             right[d] = True
-    boxes = found.boxes_D4[chosen]
-    return boxes[right], boxes[~right], truth.boxes_G4[labels[free]]
+    result: list[tuple[Array, str, int, float | None]] = [
+        (found.boxes_D4[d], "right" if right[k] else "false", int(found.classes_D[d]), float(found.scores_D[d]))
+        for k, d in enumerate(chosen)
+    ]
+    return result + [(truth.boxes_G4[g], "missed", int(truth.classes_G[g]), None) for g in labels[free]]
 
 
 def _draw(path: Path, truth: Truth, found: Detections, index: int) -> str:
@@ -97,10 +114,8 @@ def _draw(path: Path, truth: Truth, found: Detections, index: int) -> str:
     factor = WIDTH / picture.width
     picture = picture.resize((WIDTH, max(round(picture.height * factor), 1)))
     pen = ImageDraw.Draw(picture)
-    for boxes, colour in zip(marks(truth, found, index), (RIGHT, FALSE, MISSED), strict=True):
-        for box in boxes:
-            x1, y1, x2, y2 = (float(value) * factor for value in box)
-            pen.rectangle((x1, y1, max(x2, x1), max(y2, y1)), outline=colour, width=2)
+    for box, kind, _, _ in marked(truth, found, index):
+        draw_box(pen, [float(value) * factor for value in box], kind)
     buffer = BytesIO()
     picture.save(buffer, format="JPEG", quality=72, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

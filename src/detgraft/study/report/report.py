@@ -19,6 +19,7 @@ import markupsafe
 from markdown_it import MarkdownIt
 
 from detgraft.base.files import csv_text, write_atomic, write_json
+from detgraft.base.notebook import html_frame
 from detgraft.errors import Location
 from detgraft.measure.load import LOADED
 from detgraft.study.design.errors import DamagedError, StudyError
@@ -53,6 +54,10 @@ class Report:
     csv: Path
     json: Path
     analysis: Analysis
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook."""
+        return html_frame(self.html.read_text("utf-8"))
 
 
 def write_report(folder: StudyFolder, out: Path, claims: Path | None = None) -> Report:

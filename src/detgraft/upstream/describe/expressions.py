@@ -19,7 +19,7 @@ from ultralytics.nn import tasks
 
 from detgraft._version import __version__
 from detgraft.catalog.spec import Graft
-from detgraft.errors import DetgraftError, Location, PlanError, nearest
+from detgraft.errors import DetgraftError, Location, PlanError
 from detgraft.plan import meanings
 from detgraft.plan.compose import compose, sections
 from detgraft.plan.document import SECTIONS
@@ -32,10 +32,11 @@ from detgraft.plan.structure import Base, apply, followed, in_order, is_structur
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.description import Description, handed
 from detgraft.upstream.describe.load import load_yaml
+from detgraft.upstream.describe.meant import meant, refuse_no_graft
 from detgraft.upstream.describe.plans import plan_of
-from detgraft.upstream.describe.resolve import locate, zoo_yamls
+from detgraft.upstream.describe.resolve import locate
 from detgraft.upstream.parser.names import names_grafts
-from detgraft.upstream.release.capabilities import stock_module, stock_yamls
+from detgraft.upstream.release.capabilities import stock_module
 from detgraft.upstream.release.quiet import quiet
 
 PROBE_SIZE = 256
@@ -85,10 +86,12 @@ def compose_expression(text: str) -> Description:
     expression = parse_expression(text)
     where = Location(str(expression))
     rows_only = without_losses(expression)
-    entries = [entry_of(term, where) for term in rows_only.grafts]
     if locate(expression.base_yaml) is None:
-        known = [name.removesuffix(".yaml") for name in (*stock_yamls(), *zoo_yamls())]
-        raise PlanError(f"there is no base model '{expression.base}'.{nearest(expression.base, known)}", where)
+        grafts = "".join(f"+{term}" for term in expression.grafts)
+        raise PlanError(f"there is no base model '{expression.base}'.{meant(expression.base, rest=grafts)}", where)
+    for term in rows_only.grafts:
+        refuse_no_graft(term.name, where)
+    entries = [entry_of(term, where) for term in rows_only.grafts]
     base = load_yaml(expression.base_yaml)
     plan = plan_of(base)
     _refuse_text(plan, where)

@@ -11,10 +11,11 @@ from typing import Any
 from ultralytics.nn import tasks
 
 from detgraft.catalog.registry import catalogue
-from detgraft.errors import Location, PlanError, nearest
+from detgraft.errors import Location, PlanError
 from detgraft.plan.document import Document, read_document, respelled
 from detgraft.plan.keys import check_keys, with_channels
-from detgraft.upstream.describe.resolve import known_models, locate
+from detgraft.upstream.describe.meant import meant
+from detgraft.upstream.describe.resolve import locate
 from detgraft.upstream.release.capabilities import stock_module, stock_yamls
 
 
@@ -38,8 +39,7 @@ def load_yaml(name: str, original: Callable[[str], dict[str, Any]] | None = None
             return original(name)  # it knows further spellings (yolov8n6, remote names)
         except OSError as error:
             siblings = [p.name for p in Path(name).parent.glob("*.y*ml")] if Path(name).parent.is_dir() else []
-            hint = nearest(Path(name).stem, [Path(known).stem for known in (*siblings, *known_models())])
-            raise PlanError(f"there is no such model file.{hint}", Location(name)) from error
+            raise PlanError(f"there is no such model file.{meant(name, tuple(siblings))}", Location(name)) from error
     document = read_once(found, name)
     if found in stock_yamls().values():
         return original(name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ultralytics.nn import tasks
 
 from detgraft.errors import ArgumentError, nearest
@@ -157,6 +158,25 @@ def refuse_random_freeze(model: Any, frozen: list[int], given: Mapping[int, int]
         )
 
 
+def random_text(model: Any, given: Mapping[int, int]) -> str:
+    """Say which weights a training begins with, and which layers are random.
+
+    Args:
+        model: An Ultralytics model.
+        given: Number of tensors that each layer received from a checkpoint or a weights file.
+    """
+    counts = [(number, len(layer.state_dict())) for number, layer in enumerate(model.model)]
+    total, arrived = sum(count for _, count in counts), sum(min(given.get(n, 0), count) for n, count in counts)
+    if arrived == 0:
+        return "weights: all are random; transfer=CHECKPOINT takes those of the base model over"
+    random = [number for number, count in counts if given.get(number, 0) < count]
+    names = [f"{number} {str(model.model[number].type).rpartition('.')[2]}" for number in random]
+    if not names:
+        return f"weights: all {total} tensors are given"
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return f"weights: {arrived} of {total} tensors are given; random, in whole or part, are layers {shown}"
+
+
 def _check_resume(wrapper: Any, kwargs: Mapping[str, Any]) -> None:
     resume = kwargs.get("resume")
     if not resume:
@@ -191,6 +211,8 @@ def check_format(wanted: object) -> None:
     from ultralytics.engine.exporter import export_formats
 
     known = [str(name) for name in export_formats()["Argument"] if name != "-"] + ["safetensors"]
+    if str(wanted).lower() in ("engine", "tensorrt", "trt") and not torch.cuda.is_available():
+        raise ArgumentError(f"format={wanted} needs an NVIDIA GPU, and torch sees none here; format=onnx needs none")
     if str(wanted).lower() not in (*known, *_FORMATS):
         raise ArgumentError(
             f"there is no export format '{wanted}'.{nearest(str(wanted), known)} Formats: {', '.join(known)}"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from ultralytics.nn import tasks
+from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS
 
-from detgraft.errors import Location, PlanError, WeightsError, nearest
+from detgraft.errors import Location, PlanError, WeightsError
 from detgraft.plan.expression import is_expression, parse_expression
+from detgraft.plan.typed import as_typed
 from detgraft.upstream.describe.description import Description
 from detgraft.upstream.describe.expressions import read_description
+from detgraft.upstream.describe.meant import meant
 from detgraft.upstream.describe.resolve import locate, zoo_yamls
 from detgraft.upstream.model.arguments import check_counts, described
+from detgraft.upstream.model.values import refuse_absent
 
 
 def model_file(model: str | Path, *, stock: bool = False) -> str:
@@ -22,31 +27,66 @@ def model_file(model: str | Path, *, stock: bool = False) -> str:
     Args:
         model: What the user gave.
         stock: Take a bare stock name (``yolo11n``) for its YAML too; otherwise it means its checkpoint, as upstream.
+
+    Raises:
+        DetgraftError: There is no such model; says what may be meant.
     """
-    name = str(model).strip()
+    name = typed_name(model)
     if is_expression(name):
         return f"{parse_expression(name)}.yaml"
     if name.lower().endswith((".yaml", ".yml")):
         return name
     if name.lower().endswith(".pt"):
-        return _existing_checkpoint(name)
+        refuse_absent(name)
+        return name
     found = None if Path(name).suffix else locate(f"{name}.yaml")
-    return f"{name}.yaml" if found is not None and (stock or found in zoo_yamls().values()) else name
-
-
-def _existing_checkpoint(name: str) -> str:
-    """Return a checkpoint's name when it exists, or when Ultralytics publishes one of that name and may fetch it."""
-    from ultralytics.utils import SETTINGS
-    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
-
-    path = Path(name)
-    published = path.name == name and name in GITHUB_ASSETS_NAMES
-    kept = Path(SETTINGS["weights_dir"]) / path  # where Ultralytics looks, too
-    if not published and "://" not in name and not path.is_file() and not kept.is_file():
-        folders = [folder for folder in (path.parent, kept.parent) if folder.is_dir()]
-        siblings = [p.name for folder in folders for p in folder.glob("*.pt")]
-        raise WeightsError(f"there is no such checkpoint.{nearest(path.name, siblings)}", Location(name))
+    if found is not None and (stock or found in zoo_yamls().values()):
+        return f"{name}.yaml"
+    _refuse_unknown(name, is_description=found is not None)
     return name
+
+
+def typed_name(model: str | Path) -> str:
+    """Return a model's name with plain characters, and say so once where they were others."""
+    name = str(model).strip()
+    plain = as_typed(name)
+    if plain != name:
+        _say_read(name, plain)
+    if not plain:
+        raise PlanError("the model's name is empty; write an expression such as yolo11n+carafe, or a file")
+    return plain
+
+
+@functools.lru_cache(maxsize=64)
+def _say_read(name: str, plain: str) -> None:
+    tasks.LOGGER.warning(f"'{name}' is read as '{plain}'")
+
+
+def _refuse_unknown(name: str, *, is_description: bool) -> None:
+    """Refuse what is neither a description nor a checkpoint and no exported model, which Ultralytics opens itself."""
+    path = Path(name)
+    if "://" in name:
+        return
+    if path.is_dir():
+        if not path.name.endswith("_model") and not path.suffix:
+            raise PlanError("is a folder; a model is an expression such as yolo11n+carafe, or a file", Location(name))
+    elif path.exists():
+        from ultralytics.engine.exporter import export_formats
+
+        exported = sorted({Path(f"x{suffix}").suffix for suffix in export_formats()["Suffix"]} - {""})
+        if path.suffix.lower() not in exported:
+            raise PlanError(
+                "is no model; expected a YAML, a checkpoint (.pt, .safetensors) or an exported model "
+                f"({', '.join(found for found in exported if found != '.pt')})",
+                Location(name),
+            )
+    elif name in GITHUB_ASSETS_STEMS:  # means its checkpoint, which Ultralytics fetches where it is not here
+        refuse_absent(f"{name}.pt")
+    elif is_description:
+        raise WeightsError(f"there is no published checkpoint of this name; write {name}.yaml for its YAML or {name}n")
+    else:
+        hint = meant(name) or " A model is an expression such as yolo11n+carafe, a YAML, or a checkpoint (.pt)"
+        raise PlanError(f"there is no such model.{hint}", Location(name))
 
 
 def named_description(model: str | Path, *, stock: bool = False) -> Description | None:
@@ -59,7 +99,7 @@ def named_description(model: str | Path, *, stock: bool = False) -> Description 
     Raises:
         DetgraftError: There is no such model, or its description is malformed.
     """
-    name = str(model).strip()
+    name = typed_name(model)
     if is_expression(name):
         return read_description(name)
     name = model_file(name, stock=stock)
@@ -86,7 +126,7 @@ def build(model: str | Path | dict[str, Any], nc: int | None = None, ch: int = 3
         mapping = described(model)
     else:
         description = named_description(model, stock=True)
-        mapping = tasks.yaml_model_load(str(model).strip()) if description is None else description.copied()
+        mapping = tasks.yaml_model_load(typed_name(model)) if description is None else description.copied()
     kind = _model_class(mapping)
     asked = mapping.get("ch") if ch == 3 else None  # a description's own number comes before the default
     built: nn.Module = kind(mapping, ch=asked or ch, nc=nc, verbose=verbose)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import ultralytics
 from torch import nn
+from ultralytics.nn import tasks
 
 from detgraft.catalog.plugins import load_plugins
 from detgraft.errors import ArgumentError, DetgraftError
@@ -22,17 +23,19 @@ from detgraft.upstream.model.arguments import (
     check_transfer,
     described,
     frozen_layers,
+    random_text,
     refuse_random_freeze,
     warn_untrained,
     with_settings_file,
 )
 from detgraft.upstream.model.build import build, model_file, named_description
-from detgraft.upstream.model.data import prepare_data
+from detgraft.upstream.model.data import check_classes, prepare_data
 from detgraft.upstream.model.features import refuse_embedding
 from detgraft.upstream.model.opening import opening_error, restricted, trusting
 from detgraft.upstream.model.safetensors import ENDING, read_safetensors, write_safetensors
 from detgraft.upstream.model.sizes import check_size
 from detgraft.upstream.model.transfer import open_checkpoint, report_of, report_on
+from detgraft.upstream.model.values import check_task, check_values
 from detgraft.upstream.parser.lower import names_weights
 from detgraft.upstream.release.quiet import quiet
 from detgraft.weights.transfer import TransferReport
@@ -87,6 +90,7 @@ class _Grafting:
 
     def export(self, **kwargs: Any) -> Any:
         """Export; see Ultralytics. ``format="safetensors"`` writes weights and description into one file, no pickle."""
+        check_values("export", kwargs)
         if kwargs.get("format") is not None:
             check_format(kwargs["format"])
         if str(kwargs.get("format", "")).lower() != ENDING[1:]:
@@ -126,23 +130,29 @@ class _Grafting:
         Raises:
             ArgumentError: An argument that Ultralytics would take for something else without a word.
         """
+        check_values("train", kwargs)
         freeze_random = bool(kwargs.pop("freeze_random", False))
         settings = with_settings_file(kwargs)
+        if len(settings) > len(kwargs):
+            check_values("train", settings)
         check_training(self, settings)
         for key in ("pretrained", "resume", "distill_model"):  # Ultralytics' trainer opens these without restriction
             if isinstance(settings.get(key), (str, Path)) and Path(str(settings[key])).is_file():
                 with trusting(self.trusted):
                     open_checkpoint(settings[key])
-        frozen = frozen_layers(self.model, settings.get("freeze"))
-        if frozen and not freeze_random and not settings.get("resume"):
+        if isinstance(self.model, nn.Module) and not settings.get("resume"):
             given = self._given(settings.get("pretrained", self.overrides.get("pretrained")))
-            refuse_random_freeze(self.model, frozen, given, settings["freeze"])
+            frozen = frozen_layers(self.model, settings.get("freeze"))
+            if frozen and not freeze_random:
+                refuse_random_freeze(self.model, frozen, given, settings["freeze"])
+            tasks.LOGGER.info(random_text(self.model, given))
         self._prepare(kwargs, settings)
         with trusting(self.trusted):
             return super().train(trainer, **kwargs)  # type: ignore[misc]
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate; see Ultralytics. ``data`` and ``download`` as in :meth:`train`."""
+        check_values("val", kwargs)
         warn_untrained(self, "val")
         self._prepare(kwargs, kwargs)
         return super().val(validator, **kwargs)  # type: ignore[misc]
@@ -153,10 +163,18 @@ class _Grafting:
         Raises:
             ArgumentError: An embedding of a layer that has none.
         """
+        check_values("predict", {**kwargs, "source": source})
         warn_untrained(self, "predict")
         if isinstance(self.model, nn.Module):
             refuse_embedding(self.model, kwargs.get("embed"))
         return super().predict(source, stream, predictor, **kwargs)  # type: ignore[misc]
+
+    def benchmark(self, data: Any = None, format: str = "", verbose: Any = False, **kwargs: Any) -> Any:  # noqa: A002
+        """Benchmark the export formats; see Ultralytics. ``data`` as in :meth:`train`."""
+        kwargs["data"] = data
+        check_values("benchmark", kwargs)
+        self._prepare(kwargs, kwargs)
+        return super().benchmark(kwargs.pop("data"), format, verbose, **kwargs)  # type: ignore[misc]
 
     def _given(self, pretrained: Any) -> dict[int, int]:
         """Return how many tensors of each layer a training would begin with from a checkpoint or a weights file."""
@@ -179,8 +197,12 @@ class _Grafting:
     def _prepare(self, kwargs: dict[str, Any], settings: Mapping[str, Any]) -> None:
         """Put the checked ``data=`` among the arguments, also where a file of settings names it."""
         data, download = settings.get("data"), bool(kwargs.pop("download", False))
-        if data is not None:
-            kwargs["data"] = prepare_data(data, self.task, settings.get("project"), download=download)
+        if data is None:
+            return
+        kwargs["data"] = prepare_data(data, self.task, settings.get("project"), download=download)
+        if isinstance(data, (str, Path)) and str(kwargs["data"]) not in (str(data), str(Path(data).absolute())):
+            tasks.LOGGER.info(f"data={data}: read through {kwargs['data']}, which was written for it")
+        check_classes(settings.get("classes"), kwargs["data"])
 
 
 def _filled_by_rows(name: str) -> list[int]:
@@ -257,6 +279,7 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
         load_plugins(plugins)
         description = named_description(model)
         name = model_file(model) if description is None else description.text
+        check_task(task, None if description is None else description.mapping, name)
         with trusting(trust), handed_on(description):
             if description is not None and _names_rtdetr_head(description):
                 self.__class__ = RTDETR

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from ultralytics.nn import tasks
 
+from detgraft.base.sentences import sentence
 from detgraft.errors import DetgraftError, Location, WeightsError
 from detgraft.upstream.release.capabilities import HAS_SAFE_LOAD, ULTRALYTICS_VERSION
 from detgraft.weights.archive import refuse_bomb
@@ -92,8 +93,35 @@ def opening_error(weight: object, error: Exception) -> DetgraftError:
             f"loaded plug-in. If you know where the file comes from, give trust=True or set {SWITCH}=1",
             where,
         )
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return WeightsError(f"cannot be opened as a checkpoint of Ultralytics: {text:.200}", where)
+    return WeightsError(opening_text(weight, error), where)
+
+
+def opening_text(weight: object, error: Exception) -> str:
+    """Say in one sentence why a file is no checkpoint: by its first bytes, else with the loader's words.
+
+    Args:
+        weight: The file.
+        error: What the loader raised.
+    """
+    return f"cannot be opened as a checkpoint of Ultralytics: {_reason(weight, error):.300}"
+
+
+def _reason(weight: object, error: Exception) -> str:
+    start = b""
+    with contextlib.suppress(OSError), Path(str(weight)).open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "the file is empty; copy or download it again"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page; download the file itself"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; fetch the file with `git lfs pull`"
+    if not start.startswith((b"PK", b"\x80")):
+        return "it is another kind of file"
+    text = sentence(error)
+    if start.startswith(b"PK") and "central directory" in text:
+        return "the file is truncated; copy or download it again"
+    return text
 
 
 def _unknown(weight: object) -> list[str]:

@@ -21,7 +21,8 @@ from detgraft.upstream.describe.expressions import RECORD
 from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.model.input_scales import carry_inputs
 from detgraft.upstream.model.marks import source_of
-from detgraft.upstream.model.opening import restricted
+from detgraft.upstream.model.opening import opening_text, restricted
+from detgraft.upstream.model.values import refuse_absent
 from detgraft.upstream.parser.names import grafts_of
 from detgraft.weights.transfer import TransferReport, align_rows, make_report, renumber
 
@@ -148,8 +149,7 @@ def open_checkpoint(path: str | Path) -> Any:
     where = Location(str(path))
     if Path(path).suffix.lower() != ".pt":
         raise WeightsError("expected a checkpoint (.pt)", where)
-    if not Path(path).is_file() and Path(path).name != str(path):
-        raise WeightsError("there is no such checkpoint", where)
+    refuse_absent(str(path))
     loader = getattr(tasks, "load_checkpoint", None) or tasks.attempt_load_one_weight
     try:
         with restricted():
@@ -157,8 +157,7 @@ def open_checkpoint(path: str | Path) -> Any:
     except DetgraftError:
         raise
     except Exception as error:  # whatever unpickling a truncated or foreign file comes upon
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"cannot be opened as a checkpoint of Ultralytics: {text:.200}", where) from error
+        raise WeightsError(opening_text(path, error), where) from error
 
 
 def report_of(model: nn.Module) -> TransferReport | None:

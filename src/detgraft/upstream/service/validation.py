@@ -8,6 +8,7 @@ gets them from ``predict``. Neither can be had from the other's pass without cha
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import torch
 import ultralytics
 
 from detgraft.errors import UpstreamError
+from detgraft.upstream.model import opening
 from detgraft.upstream.model.models import YOLO
 from detgraft.upstream.service.training import device_name
 
@@ -209,6 +211,18 @@ def match_rotated(found: FoundInPicture, labelled: LabelledPicture) -> Array:
 
 def _rotated(ops: Any, corners_N2: Array) -> Array:
     return np.asarray(ops.xyxyxyxy2xywhr(corners_N2.reshape(1, -1).astype(np.float32))).reshape(5)
+
+
+def class_names(weights: str) -> dict[int, str]:
+    """Return the class names of a checkpoint by index."""
+    return {int(key): str(value) for key, value in YOLO(weights).names.items()}
+
+
+@contextlib.contextmanager
+def trusting(trust: bool) -> Iterator[None]:
+    """Let the checkpoints that are opened inside run their code, where ``trust`` says so."""
+    with opening.trusting(trust):
+        yield
 
 
 def detect(

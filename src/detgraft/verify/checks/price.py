@@ -52,8 +52,9 @@ def check(subject: Subject) -> CheckResult:
             f"other processes used {figures['load']:.0%} of the processors while latency was measured; measure again "
             "on a machine that has nothing else to do"
         )
-    if summary.gflops_thop is not None and abs(summary.gflops_thop - summary.gflops) > 0.02 * summary.gflops:
-        notes.append(f"thop's figure ({summary.gflops_thop:.2f}) differs from the counted one ({summary.gflops:.2f})")
+    thop, counted = summary.gflops_thop, summary.gflops
+    if thop is not None and abs(thop - counted) > 0.02 * counted and f"{thop:.2f}" != f"{counted:.2f}":
+        notes.append(f"thop's figure ({thop:.2f}) differs from the counted one ({counted:.2f})")
     base = base_of(subject.mapping)
     if base is None:
         notes.append("the stock model behind it is not known, so there is no difference to show")

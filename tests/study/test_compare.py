@@ -1,0 +1,129 @@
+"""``detgraft compare``: the pictures on which two models differ, with right, false and missed boxes told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from detgraft.errors import ArgumentError, DataError
+from detgraft.study.report.boxes import draw_box
+from detgraft.study.report.compare import compare
+
+NAMES = {0: "cat", 1: "dog"}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures with one labelled box each, 20 to 60 pixels."""
+    folder = tmp_path / "images"
+    (tmp_path / "labels").mkdir()
+    folder.mkdir()
+    for name in "abc":
+        Image.fromarray(np.full((100, 100, 3), 200, np.uint8)).save(folder / f"{name}.png")
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 0.4 0.4 0.4 0.4\n", "utf-8")
+    return folder
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, dict[str, list[Any]]]], None]:
+    """Puts models in place that find what is told, by model and picture: [left, top, right, bottom, class, score]."""
+    from detgraft.upstream.service import validation
+
+    def install(told: dict[str, dict[str, list[Any]]]) -> None:
+        class Model:
+            def __init__(self, name: str) -> None:
+                self.names = {0: "cat"} if name == "other.pt" else NAMES
+
+        def detect(model: str, files: list[str], *_: Any) -> Iterator[validation.FoundInPicture]:
+            for file in files:
+                rows = np.asarray(told.get(model, {}).get(Path(file).stem, []), dtype=float).reshape(-1, 6)
+                yield validation.FoundInPicture(rows[:, :4], rows[:, 5], rows[:, 4], (100, 100))
+
+        monkeypatch.setattr(validation, "YOLO", Model)
+        monkeypatch.setattr(validation, "detect", detect)
+
+    return install
+
+
+RIGHT = [20, 20, 60, 60, 0, 0.9]
+ELSEWHERE = [70, 70, 90, 90, 1, 0.5]
+
+
+def test_the_pictures_with_the_largest_difference_come_first(
+    pictures: Path, models: Callable[..., None], tmp_path: Path
+) -> None:
+    models({"a.pt": {"a": [RIGHT], "b": [RIGHT], "c": [RIGHT]}, "b.pt": {"a": [RIGHT], "b": [ELSEWHERE], "c": []}})
+    found = compare("a.pt", "b.pt", pictures, tmp_path / "out.png")
+    assert [Path(file).stem for file in found.differing] == ["b", "c"]
+    assert (found.right, found.false, found.missed) == ((3, 1), (0, 1), (0, 2))
+    assert found.labelled == 3
+    with Image.open(tmp_path / "out.png") as sheet:
+        assert sheet.width > 3 * 380
+        assert sheet.height > 2 * 380
+
+
+def test_without_labels_the_models_are_compared_with_each_other(
+    pictures: Path, models: Callable[..., None], tmp_path: Path
+) -> None:
+    for label in (tmp_path / "labels").iterdir():
+        label.unlink()
+    models({"a.pt": {"a": [RIGHT]}, "b.pt": {"a": [RIGHT], "c": [ELSEWHERE]}})
+    found = compare("a.pt", "b.pt", pictures, tmp_path / "out.png")
+    assert [Path(file).stem for file in found.differing] == ["c"]
+    assert found.labelled == 0
+
+
+def test_models_that_agree_write_nothing(pictures: Path, models: Callable[..., None], tmp_path: Path) -> None:
+    models({"a.pt": {"a": [RIGHT]}, "b.pt": {"a": [RIGHT]}})
+    found = compare("a.pt", "b.pt", pictures, tmp_path / "out.png")
+    assert found.picture is None
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_wrong_sources_and_other_classes(pictures: Path, models: Callable[..., None], tmp_path: Path) -> None:
+    models({})
+    with pytest.raises(DataError, match="other classes"):
+        compare("a.pt", "other.pt", pictures, tmp_path / "out.png")
+    with pytest.raises(DataError, match="no such picture"):
+        compare("a.pt", "b.pt", tmp_path / "nowhere", tmp_path / "out.png")
+    with pytest.raises(DataError, match="no picture in it"):
+        compare("a.pt", "b.pt", tmp_path / "labels", tmp_path / "out.png")
+    (tmp_path / "labels" / "a.txt").write_text("0 0.4 0.4\n", "utf-8")
+    with pytest.raises(DataError, match=r"a\.txt, line 1"):
+        compare("a.pt", "b.pt", pictures, tmp_path / "out.png")
+
+
+def test_right_false_and_missed_are_told_apart_without_colour() -> None:
+    """In grey, the share of each box's edge that is drawn: all of it, about two thirds, about two fifths."""
+    shares = {}
+    for kind in ("right", "false", "missed"):
+        picture = Image.new("RGB", (120, 120), "white")
+        draw_box(ImageDraw.Draw(picture), (10, 10, 110, 110), kind)
+        grey = np.asarray(picture.convert("L"))
+        shares[kind] = float((grey[10, 15:100] < 200).mean())
+    assert shares["right"] == 1.0
+    assert 0.5 < shares["false"] < 0.85
+    assert 0.3 < shares["missed"] < 0.7
+    assert shares["false"] > shares["missed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("yolo11n", "b.pt", "source=x"), "two checkpoints"),
+        (("a.pt", "b.pt"), "source="),
+        (("a.pt", "b.pt", "source=x", "out=folder"), "PNG"),
+        (("a.pt", "b.pt", "source=x", "count=0"), "count"),
+        (("a.pt", "b.pt", "source=x", "imgsz=1,2"), "one number"),
+    ],
+)
+def test_the_command_says_what_it_takes(words: tuple[str, ...], says: str) -> None:
+    from detgraft.cli.compare import command
+
+    with pytest.raises(ArgumentError, match=says):
+        command(words[0], words[1], words[2:], as_json=False)
