@@ -1,0 +1,134 @@
+"""The commands of the pages run, at a small size; the parameters that the tutorials' pages name are those built."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from documents import DOCS, ROOT, blocks, commands, pages
+
+from detgraft.demo.made import make_shapes
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"epochs": "1", "imgsz": "64", "batch": "4", "seeds": "2", "nbs": "4", "pretrain_epochs": "1"}
+ALWAYS = {
+    "train": ("device=cpu", "workers=0", "plots=False", "batch=4", "imgsz=64"),
+    "val": ("device=cpu", "workers=0", "plots=False", "imgsz=64"),
+    "predict": ("device=cpu", "imgsz=64"),
+    "export": ("imgsz=64",),
+    "show": ("imgsz=64",),
+    "check": ("imgsz=96",),
+}
+ELSEWHERE = ("weights=imagenet", "repvit.pth", "yolo11n.pt", "ConvNeXtV2.yaml", "best.onnx", "plugins=", "@all")
+"""What needs a network, or a file that a page says the reader has."""
+
+TOO_LONG = ("demo", "study", "pretrain")
+"""These have slow tests of their own (tests/study, tests/pretrain, test_release)."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it: data.yaml, dataset/, pictures/, and a trained model."""
+    home = tmp_path_factory.mktemp("reader")
+    made = make_shapes(home / "dataset", train=8, val=4, imgsz=64)
+    root = made.parent if made.is_file() else made
+    shutil.copytree(root / "images" / "val", home / "pictures")
+    text = (root / "data.yaml").read_text("utf-8")
+    (home / "data.yaml").write_text(re.sub(r"^path:.*\n", "", text, flags=re.M) + f"path: {root.as_posix()}\n", "utf-8")
+    run(home, "train", "model=yolo11n+carafe", "data=data.yaml", "epochs=1", *ALWAYS["train"])
+    best = next((home / "runs").rglob("best.pt"))
+    shutil.copy(best, home / "best.pt")
+    shutil.copy(next(iter((home / "pictures").iterdir())), home / "picture.jpg")
+    return home
+
+
+def run(home: Path, *words: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "YOLO_CONFIG_DIR": str(home / "config")}
+    done = subprocess.run(
+        [sys.executable, "-m", "detgraft.cli.main", *words],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-1500:]}{done.stderr[-2500:]}"
+    return done.stdout
+
+
+def small(words: list[str]) -> list[str]:
+    """The command with small numbers, and with what keeps it on this machine."""
+    given = {word.partition("=")[0] for word in words}
+    shrunk = [f"{k}={SMALL[k]}" if (k := word.partition("=")[0]) in SMALL and "=" in word else word for word in words]
+    return [*shrunk, *(word for word in ALWAYS.get(words[0], ()) if word.partition("=")[0] not in given)]
+
+
+COMMANDS = {
+    " ".join(words): words
+    for page in [ROOT / "README.md", *pages()]
+    for block in blocks(page)
+    if block.language in ("bash", "console", "sh")
+    for words in commands(block.text)
+    if words[0] not in TOO_LONG and not any(word in " ".join(words) for word in ELSEWHERE)
+}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_run(line: str, folder: Path) -> None:
+    words = small(COMMANDS[line])
+    if "resume=" in line:  # a finished training cannot go on
+        pytest.skip("tests/foundation/test_train_cycle.py resumes one that was broken off")
+    if words[0] == "check" and "--only" not in words:
+        words += ["--only", "gradients"]
+    if words[0] == "new":
+        shutil.rmtree(folder / "new", ignore_errors=True)
+        words.append("out=new")
+    if words[0] == "train" and any(word.startswith("pretrain=") for word in words):
+        pytest.skip("tests/pretrain has both steps")
+    run(folder, *words)
+
+
+TUTORIALS = sorted(
+    (page.stem, match[1], match[2], figure)
+    for page in (DOCS / "tutorials").glob("*.md")
+    if not page.name.endswith(".zh.md")
+    for match, figure in zip(
+        re.finditer(r'^detgraft show "?([^"\s]+)"? nc=(\d+)$', page.read_text("utf-8"), re.MULTILINE),
+        re.findall(r"parameters \| [\d,]+ \| ([\d,]+) \|", page.read_text("utf-8")),
+        strict=True,
+    )
+)
+
+
+@pytest.mark.parametrize(("page", "model", "nc", "figure"), TUTORIALS, ids=lambda value: str(value))
+def test_the_parameters_of_a_tutorial_are_those_built(page: str, model: str, nc: str, figure: str) -> None:
+    from detgraft import build
+
+    built = build(model, nc=int(nc))
+    assert f"{sum(weight.numel() for weight in built.parameters()):,}" == figure, page
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocs_static_i18n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    english = {path.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("*.html")}
+    pages_of = {
+        path for path in english if path.parts[0] != "zh" and path.name != "404.html" and "results" not in path.parts
+    }
+    assert {Path("zh", path) for path in pages_of} <= english
