@@ -6,7 +6,7 @@
     python -m benchmarks --threads 1 --clock cpu           processor time, for a machine that others use too
     python -m benchmarks --write                           also put the figures into benchmarks/RESULTS.md
     python -m benchmarks --only cuda --write               what a GPU is needed for; left out where there is none
-    python -m benchmarks --readme README.md wall-2         copy the rows with a target from there; measures nothing
+    python -m benchmarks --readme benchmarks/RESULTS.md wall-2   copy the rows with a target; measures nothing
 
 Run from the repository's root. `fcmae.py` and `study_simulation.py` in this folder are scripts of their own.
 """
@@ -44,7 +44,9 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help="rewrite the tables of benchmarks/RESULTS.md")
     parser.add_argument("--weigh", nargs=2, metavar=("CASE", "FORM"), help=argparse.SUPPRESS)
-    parser.add_argument("--readme", nargs=2, metavar=("FILE", "TABLE"), help="copy a table, e.g. README.md wall-2")
+    parser.add_argument(
+        "--readme", nargs=2, metavar=("FILE", "TABLE"), help="copy a table, e.g. benchmarks/RESULTS.md wall-2"
+    )
     args = parser.parse_args()
     if args.readme:
         report.write_readme(Path(args.readme[0]), args.readme[1])

@@ -64,7 +64,7 @@ def write_readme(path: Path, marker: str) -> None:
     """Copy the rows that have a target, shortened, between ``<!-- table:speed -->`` and ``<!-- /table:speed -->``.
 
     Args:
-        path: The README.
+        path: The document that holds the place.
         marker: Which table of RESULTS.md, for example ``wall-2``.
     """
     found = _section(marker).search(RESULTS.read_text(encoding="utf-8"))

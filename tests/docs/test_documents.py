@@ -202,3 +202,12 @@ def _messages() -> str:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return "\n".join(found)
+
+
+@pytest.mark.parametrize("path", READMES, ids=name)
+def test_the_speeds_of_a_readme_are_measured_ones(path: Path) -> None:
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
+    table = path.read_text("utf-8").partition("| work | rival |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) >= 5
+    assert [row for row in table if row.rstrip("|").rstrip() not in results] == []
+    assert any("**missed**" in row for row in table)
