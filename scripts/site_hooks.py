@@ -74,3 +74,23 @@ def on_config(config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Make links into the source tree work (called by MkDocs)."""
     return out_of_docs(markdown, page.file.src_uri)
+
+
+def without_network(html: str, address: str) -> str:
+    """Replace the one script that the theme fetches from the network by the site's own.
+
+    Args:
+        html: A finished page.
+        address: The page's address below the site's root.
+    """
+    return html.replace("https://unpkg.com/iframe-worker/shim", "../" * address.count("/") + "assets/search-on-disk.js")
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Keep a page off the network (called by MkDocs)."""
+    return without_network(output, page.url)
+
+
+def on_post_template(output_content: str, template_name: str, **_: Any) -> str:
+    """Keep the page for missing pages off the network (called by MkDocs)."""
+    return without_network(output_content, template_name)

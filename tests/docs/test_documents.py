@@ -211,3 +211,9 @@ def test_the_speeds_of_a_readme_are_measured_ones(path: Path) -> None:
     assert len(table) >= 5
     assert [row for row in table if row.rstrip("|").rstrip() not in results] == []
     assert any("**missed**" in row for row in table)
+
+
+def test_a_page_of_the_site_asks_no_network_for_its_search() -> None:
+    page = '<script src="https://unpkg.com/iframe-worker/shim"></script>'
+    assert site_hooks.without_network(page, "zh/a.html") == '<script src="../assets/search-on-disk.js"></script>'
+    assert (DOCS / "assets" / "search-on-disk.js").is_file()
