@@ -37,7 +37,10 @@ PRESETS = {
 }
 
 DEFAULT_PLACES = {
-    "FasterBlock": "bottleneck",
+    **dict.fromkeys(("FasterBlock", "StarBlock", "iRMB", "DWR", "UniRepLKBlock", "InceptionNeXtBlock"), "bottleneck"),
+    **dict.fromkeys(("ConvNeXtV2Block", "RepViTBlock"), "bottleneck"),
+    **dict.fromkeys(("SCConv", "WTConv", "DiverseBranchConv", "LDConv", "DySnakeConv", "DCNv3", "FDConv"), "cv2"),
+    **dict.fromkeys(("SCSA", "BiLevelRouting", "GAM", "DAttention", "MSDA", "FocalModulation", "LSKBlock"), "after"),
     **dict.fromkeys(("DynamicConv", "DynamicConv_official", "GSConv", "ODConv", "DeformConv", "PinwheelConv"), "cv2"),
     **dict.fromkeys(("RFAConv", "ContextGuidedDown", "SPDConv"), "cv2"),
     **dict.fromkeys(("EMA", "CBAM", "CoordAtt", "SimAM", "LSKA", "LSKAAttention", "SE", "ECA", "MLCA"), "after"),
@@ -429,7 +432,8 @@ REAL = {
     "C2PSA": "yolo11n+c2psa",
 }
 INNER = [entry.name for entry in catalogue if goes_inside(entry)]
-KEEPS = [name for name in INNER if name not in ("CARAFE", "CARAFE_official", "DySample", "HWD")]
+RESIZES = ("CARAFE", "CARAFE_official", "DySample", "EUCB", "HWD", "ADown")
+KEEPS = [name for name in INNER if name not in RESIZES]
 
 
 def compared(model: Any, size: tuple[int, int]) -> None:

@@ -160,6 +160,7 @@ GRAFTS: tuple[Graft, ...] = (
         target="detgraft.blocks.scconv:SCConv",
         channels="same",
         site="stage",
+        at="cv2",
         summary="spatial, then channel reconstruction",
         known_as=("ScConv",),
         provenance=Provenance(
