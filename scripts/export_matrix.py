@@ -17,7 +17,7 @@ from typing import Any
 for name, value in (("YOLO_OFFLINE", "1"), ("YOLO_AUTOINSTALL", "0"), ("HF_HUB_OFFLINE", "1")):
     os.environ.setdefault(name, value)
 
-from detgraft.catalog.registry import list_grafts  # noqa: E402
+from detgraft.catalog.listing import list_grafts  # noqa: E402
 from detgraft.errors import DetgraftError  # noqa: E402
 from detgraft.verify.check import check  # noqa: E402
 from detgraft.verify.checks.export import BATCHES, FORMATS  # noqa: E402
@@ -34,7 +34,9 @@ def models(base: str) -> list[tuple[str, str]]:
     for entry in list_grafts():
         if entry.channels == "pyramid" and entry.name not in BACKBONES:
             continue
-        site = "" if entry.site else "@head.1" if entry.channels == "concat" else "@backbone.3"
+        if entry.channels in ("concat", "fuse") and not entry.site:
+            continue  # joins levels of several sizes, which no single row of a base does
+        site = "" if entry.site else "@backbone.3"
         found.append((entry.name, f"{base}+{entry.name}{site}"))
     return found
 

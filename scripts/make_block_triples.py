@@ -69,6 +69,12 @@ SOURCES = {
     "huawei-noah/VanillaNet": "6aaf7311d8cadddcec9db7595f071bfda6c480f4",
     "Linwei-Chen/FDConv": "bf7a33d4f39ac7ea8172158f5628107fcaaba469",
     "OpenGVLab/InternImage": "31c962dc6c1ceb23e580772f7daaa6944694fbe6",
+    "cecret3350/DEA-Net": "599d4d5533325aec0ceca81e661f3eeb2b0619e8",
+    "mkang315/ASF-YOLO": "0eb19c17243b13806173cc09a05b290c97657e7a",
+    "gyyang23/AFPN": "0930b563b43830c68825241689b80d8e430f2576",
+    "JustlfC03/MFDS-DETR": "4f15c3095ef352e06360c84fff11da3473f8cc95",
+    "tinyvision/DAMO-YOLO": "319572eef367340267ab6ab8ae253527a71d7c3a",
+    "yaoppeng/U-Net_v2": "8a43be26b375e6600148a96d8c911f0ed5fefa26",
 }
 Arrays = dict[str, np.ndarray]
 Maker = Callable[[Path], Arrays]
@@ -154,6 +160,17 @@ def triple(module: nn.Module, x: Tensor, keep: tuple[str, ...] = ()) -> Arrays:
     for key, value in module.state_dict().items():
         if value.is_floating_point():
             arrays[f"w/{key}"] = value.numpy()
+    return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in arrays.items()}
+
+
+def triple_of(module: nn.Module, inputs: list[Tensor], call: Callable[[list[Tensor]], Tensor]) -> Arrays:
+    """The same for a module with several inputs, kept as ``input0``, ``input1`` and so on; ``call`` runs it."""
+    randomise(module)
+    module.eval()
+    with torch.no_grad():
+        output = call([x.clone() for x in inputs])
+    arrays = {f"input{i}": x.numpy() for i, x in enumerate(inputs)} | {"output": output.numpy()}
+    arrays |= {f"w/{key}": v.numpy() for key, v in module.state_dict().items() if v.is_floating_point()}
     return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in arrays.items()}
 
 
@@ -765,6 +782,119 @@ def vanillanet(root: Path) -> Arrays:
     return backbone(Features())
 
 
+def _yolov5(path: Path, name: str) -> types.ModuleType:
+    """Import a fork's models/common.py of YOLOv5, whose helpers and display its blocks do not need."""
+    below = ("dataloaders", "datasets", "general", "plots", "torch_utils")
+    names = ("cv2", "pandas", "requests", "IPython", "IPython.display", "utils", *(f"utils.{part}" for part in below))
+    stand_ins: dict[str, Any] = {part: MagicMock() for part in names}
+    return load(path, name, stand_ins)
+
+
+def cga_fusion(root: Path) -> Arrays:
+    folder = root / "cecret3350/DEA-Net/code/model/modules"
+    # einops' one use there: pairs of channels become one dimension.
+    rearrange = module_with("einops.layers.torch", Rearrange=lambda _pattern: nn.Flatten(1, 2))
+    names = {"einops": module_with("einops", __path__=[]), "einops.layers": module_with("einops.layers", __path__=[])}
+    cga = load(folder / "cga.py", "official_dea.cga", {**names, "einops.layers.torch": rearrange})
+    package = {"official_dea": module_with("official_dea", __path__=[]), "official_dea.cga": cga}
+    module = load(folder / "fusion.py", "official_dea.fusion", package).CGAFusion(16, 8)
+    return triple_of(module, [torch.randn(2, 16, 5, 7), torch.randn(2, 16, 5, 7)], lambda x: module(*x))
+
+
+def scal_seq(root: Path) -> Arrays:
+    official = _yolov5(root / "mkang315/ASF-YOLO/models/common.py", "official_asf")
+    module = official.ScalSeq(8)
+    module.conv1, module.conv2 = official.Conv(12, 8, 1), official.Conv(20, 8, 1)  # 512 and 1024 are written there
+    return triple_of(module, [torch.randn(2, 8, 8, 12), torch.randn(2, 12, 4, 6), torch.randn(2, 20, 2, 3)], module)
+
+
+def zoom_cat(root: Path) -> Arrays:
+    module = _yolov5(root / "mkang315/ASF-YOLO/models/common.py", "official_asf").Zoom_cat(8)
+    return triple_of(module, [torch.randn(2, 8, 8, 12), torch.randn(2, 6, 4, 6), torch.randn(2, 4, 2, 3)], module)
+
+
+def cpam(root: Path) -> Arrays:
+    module = _yolov5(root / "mkang315/ASF-YOLO/models/common.py", "official_asf").attention_model(32)
+    return triple_of(module, [torch.randn(2, 32, 5, 7), torch.randn(2, 32, 5, 7)], module)
+
+
+def sdi(root: Path) -> Arrays:
+    stand_ins = {"unet_v2": module_with("unet_v2", __path__=[]), "unet_v2.pvtv2": module_with("unet_v2.pvtv2")}
+    official = load(root / "yaoppeng/U-Net_v2/PolypSeg/unet_v2/UNet_v2.py", "official_unet_v2", stand_ins)
+    module = official.SDI(6)
+    sizes = (4, 8, 4, 2)
+    return triple_of(module, [torch.randn(2, 6, side, side) for side in sizes], lambda x: module(x, x[0]))
+
+
+def _afpn(root: Path) -> types.ModuleType:
+    registry = types.SimpleNamespace(register_module=lambda *_, **__: lambda cls: cls)
+    stand_ins = {
+        "mmyolo": module_with("mmyolo", __path__=[]),
+        "mmyolo.registry": module_with("mmyolo.registry", MODELS=registry),
+    }
+    return load(root / "gyyang23/AFPN/mmyolo/mmyolo/models/necks/yolov5_afpn.py", "official_afpn", stand_ins)
+
+
+def spatial_fusion(count: int) -> Maker:
+    def make(root: Path) -> Arrays:
+        module = getattr(_afpn(root), f"ASFF_{count}")(12)
+        return triple_of(module, [torch.randn(2, 12, 5, 7) for _ in range(count)], lambda x: module(*x))
+
+    return make
+
+
+def afpn_block(root: Path) -> Arrays:
+    return triple(_afpn(root).BasicBlock(12, 12), torch.randn(2, 12, 5, 7))
+
+
+def _mfds(root: Path) -> types.ModuleType:
+    below = ("backbone", "matcher", "segmentation", "deformable_transformer")
+    names = ("util", "util.misc", *(f"official_mfds.{part}" for part in below))
+    stand_ins: dict[str, Any] = {name: MagicMock() for name in names}
+    stand_ins["official_mfds"] = module_with("official_mfds", __path__=[])
+    return load(root / "JustlfC03/MFDS-DETR/modules/deformable_detr.py", "official_mfds.detr", stand_ins)
+
+
+def channel_select(root: Path) -> Arrays:
+    return triple(_mfds(root).ChannelAttention(16), torch.randn(2, 16, 5, 7))
+
+
+def selective_fusion(root: Path) -> Arrays:
+    """The three lines of ``wbcfpn`` that join a high and a low level, around the official attention."""
+    module = _mfds(root).ChannelAttention(16, ratio=4, flag=False)
+    inputs = [torch.randn(2, 16, 5, 7), torch.randn(2, 16, 5, 7)]
+    return triple_of(module, inputs, lambda x: module(x[0]) * x[1] + x[0])
+
+
+def vov_gscsp(root: Path) -> Arrays:
+    """The official class over the repository's newer GSConv, with its newer activation."""
+    folder = root / "AlanLi1997/slim-neck-by-gsconv"
+    official = _yolov5(folder / "gsconv-yolov5/models/common.py", "official_slim")
+    stand_ins = {
+        "official_gsconv": module_with("official_gsconv", __path__=[]),
+        "official_gsconv.block": module_with("official_gsconv.block", C2f=nn.Module),
+    }
+    file = folder / "gsconv-yolov8_9_10_11/ultralytics/nn/modules/conv.py"
+    newer = load(file, "official_gsconv.conv", stand_ins)
+    vars(official)["GSConv"] = lambda c1, c2, k, s, act=True: newer.GSConv(c1, c2, k, s, act=act)
+    module = official.VoVGSCSP(8, 16, 2)
+    del module.res  # never called
+    for unit in (m for m in module.modules() if isinstance(getattr(m, "act", None), nn.Mish)):
+        unit.act = nn.SiLU()
+    return triple(module, torch.randn(2, 8, 5, 7))
+
+
+def csp_stage(root: Path) -> Arrays:
+    stand_ins: dict[str, Any] = {
+        "official_damo": module_with("official_damo", __path__=[]),
+        "official_damo.weight_init": MagicMock(),
+        "damo": module_with("damo", __path__=[]),
+        "damo.utils": MagicMock(),
+    }
+    official = load(root / "tinyvision/DAMO-YOLO/damo/base_models/core/ops.py", "official_damo.ops", stand_ins)
+    return triple(official.CSPStage("BasicBlock_3x3_Reverse", 8, 1.0, 12, 2, act="silu"), torch.randn(2, 8, 5, 7))
+
+
 MAKERS: dict[str, Maker] = {
     "dyhead": dyhead,
     "dysample": dysample("lp", False),
@@ -826,6 +956,18 @@ MAKERS: dict[str, Maker] = {
     "vanillanet": vanillanet,
     "fdconv": fdconv(3),
     "fdconv_pointwise": fdconv(1),
+    "cga_fusion": cga_fusion,
+    "scal_seq": scal_seq,
+    "zoom_cat": zoom_cat,
+    "cpam": cpam,
+    "sdi": sdi,
+    "spatial_fusion_2": spatial_fusion(2),
+    "spatial_fusion_3": spatial_fusion(3),
+    "afpn_block": afpn_block,
+    "channel_select": channel_select,
+    "selective_fusion": selective_fusion,
+    "vov_gscsp": vov_gscsp,
+    "csp_stage": csp_stage,
 }
 
 

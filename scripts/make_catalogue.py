@@ -56,7 +56,10 @@ def usual_arguments(entry: Graft) -> dict[str, Any]:
 def built(entry: Graft) -> nn.Module:
     """Build an entry on the meta device at 256 channels; a backbone for pictures."""
     channels: dict[str, list[Any]] = {"scaled": [CHANNELS] * 2, "fixed": [CHANNELS] * 2, "same": [CHANNELS]}
-    leading = channels.get(entry.channels, [[CHANNELS] * (3 if entry.channels == "refine" else 2)])
+    several = 3 if entry.channels == "refine" or entry.name == "Zoom_cat" else 2
+    leading = channels.get(entry.channels, [[CHANNELS] * several])
+    if entry.channels == "fuse":
+        leading = [*leading, CHANNELS]
     if entry.repeats == "inside":
         leading = [*leading, 1]
     with torch.device("meta"):
@@ -101,9 +104,14 @@ def rows_of(name: str) -> list[str]:
     return [f"[{row[1]}, {row[2]}, {row[3]}]".replace("'", "") for row in rows]
 
 
+def expression(entry: Graft) -> str:
+    """The base with a graft at its default site."""
+    return f"{BASE}+neck(from=yolov8.yaml)" if entry.name == "neck" else f"{BASE}+{entry.name}"
+
+
 def change(entry: Graft) -> Iterator[str]:
     """The first place where the graft changes rows of the base, as a difference, and how many more there are."""
-    before, after = rows_of(BASE), rows_of(f"{BASE}+{entry.name}")
+    before, after = rows_of(BASE), rows_of(expression(entry))
     changes = [c for c in difflib.SequenceMatcher(None, before, after, False).get_opcodes() if c[0] != "equal"]
     _, first, last, new_first, new_last = changes[0]
     context = [f"  {index:>2}: {before[index]}" for index in range(max(0, first - 1), first)]
@@ -130,7 +138,10 @@ def section(entry: Graft, parameters: int | None) -> Iterator[str]:
     yield ""
     yield f"{entry.summary[:1].upper()}{entry.summary[1:]}."
     yield ""
-    yield f"- Expression `{BASE}+{entry.name.lower()}`; site: {where or 'to be named'}; channels: {entry.channels}"
+    if where:
+        yield f"- Expression `{expression(entry).lower()}`; site: {where}; channels: {entry.channels}"
+    else:
+        yield f"- A row that joins levels of several sizes, in a YAML or a neck; channels: {entry.channels}"
     if entry.aliases:
         yield f"- Also called {', '.join(f'`{alias}`' for alias in entry.aliases)}"
     if parameters is not None:
@@ -140,8 +151,9 @@ def section(entry: Graft, parameters: int | None) -> Iterator[str]:
     if about.paper:
         yield f"- {about.paper}. Source: {about.source} ({about.licence}{weights})"
     yield ""
-    yield from change(entry)
-    yield ""
+    if where:
+        yield from change(entry)
+        yield ""
 
 
 def page(parameters: dict[str, int]) -> str:

@@ -65,6 +65,25 @@ def refiner_yaml(row: str) -> str:
     )
 
 
+def fuse_yaml() -> str:
+    """A model whose head joins levels in every way that has output channels of its own, and what goes with that."""
+    rows = [
+        "[-1, 1, nn.Upsample, [None, 2, nearest]]",
+        *(f"[[-1, 3], 1, {name}, [16]]" for name in ("BiFPNAdd", "CGAFusion", "SDI", "SpatialFusion")),
+        *(f"[[-1, 3], 1, {name}, [16]]" for name in ("SelectiveFusion", "CPAM")),
+        "[[2, -1, 4], 1, Zoom_cat, []]",
+        "[[-1, 4], 1, ScalSeq, [16]]",
+        "[-1, 1, ChannelSelect, []]",
+        "[-1, 1, AFPNBlock, []]",
+        "[-1, 1, VoVGSCSP, [16]]",
+        "[-1, 1, CSPStage, [16]]",
+        "[-1, 1, BiFPNConv, [16]]",
+        "[[18], 1, Detect, [nc]]",
+    ]
+    backbone = "".join(f"  - [-1, 1, Conv, [{c}, 3, 2]]\n" for c in (8, 16, 16, 16, 16))
+    return f"{_TOP}backbone:\n{backbone}head:\n" + "".join(f"  - {row}\n" for row in rows)
+
+
 def backbone_yaml(row: str) -> str:
     """A model on a grafted backbone."""
     return (
@@ -78,6 +97,7 @@ def descriptions() -> dict[str, str]:
     """Every model by its name."""
     found = {name: block_yaml(rows) for name, rows in _BLOCKS.items()}
     found["upsampling"] = neck_yaml("WeightedConcat, []", "CARAFE, []")
+    found["fuse"] = fuse_yaml()
     found["upsampling_official"] = neck_yaml("Concat, [1]", "CARAFE_official, []")
     found["upsampling_dysample"] = neck_yaml("Concat, [1]", "DySample, []")
     found["refine"] = refiner_yaml("DyHead, [16, 1]")

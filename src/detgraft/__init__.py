@@ -14,8 +14,9 @@ from detgraft._on_import import after_import
 from detgraft._version import __version__
 
 if TYPE_CHECKING:
+    from detgraft.catalog.listing import list_grafts
     from detgraft.catalog.losses import list_losses, register_loss
-    from detgraft.catalog.registry import list_grafts, register
+    from detgraft.catalog.registry import register
     from detgraft.measure.cost import show
     from detgraft.pretraining.api import pretrain
     from detgraft.upstream.model.build import build
@@ -29,7 +30,7 @@ _PUBLIC = {
     "check": "detgraft.verify.check",
     "show": "detgraft.measure.cost",
     "pretrain": "detgraft.pretraining.api",
-    "list_grafts": "detgraft.catalog.registry",
+    "list_grafts": "detgraft.catalog.listing",
     "register": "detgraft.catalog.registry",
     "list_losses": "detgraft.catalog.losses",
     "register_loss": "detgraft.catalog.losses",

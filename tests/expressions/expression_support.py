@@ -112,6 +112,11 @@ def run_python(code: str, *words: str, cwd: Path, env: Mapping[str, str] | None 
     return json.loads(process.stdout.strip().splitlines()[-1])
 
 
+def beside(folder: Path) -> dict[str, str]:
+    """The environment in which a folder is importable besides what is anyway."""
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 def run_cli(*words: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a new process."""
     code = "import sys; sys.argv = ['detgraft', *sys.argv[1:]]; from detgraft.cli.main import main; main()"

@@ -52,6 +52,23 @@ LEAVES = {
     *("FocalModulation", "SCSA", "BiLevelRouting", "GAM", "DAttention", "MSDA", "LSKBlock", "EUCB"),
 }
 
+# Parts of necks; BiFPNAdd, the shortest of them, stays fast.
+PARTS = (
+    "BiFPNConv",
+    "CGAFusion",
+    "SDI",
+    "SpatialFusion",
+    "SelectiveFusion",
+    "ScalSeq",
+    "CPAM",
+    "Zoom_cat",
+    "ChannelSelect",
+    "AFPNBlock",
+    "VoVGSCSP",
+    "CSPStage",
+)
+INPUTS: dict[str, tuple[int, ...]] = {"ScalSeq": (24, 16, 8), "Zoom_cat": (8, 16, 24)}
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Go through the catalogue; what takes long is marked slow."""
@@ -64,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _takes_long(name: str) -> bool:
-    return name.endswith(LARGE) or name.startswith(DEEP)
+    return name.endswith(LARGE) or name.startswith(DEEP) or name in PARTS
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +90,7 @@ def graft(request: pytest.FixtureRequest) -> None:
     request.cls.args = ARGS.get(request.param, ())
     is_stock = request.param == "ADown"
     request.cls.sizes, request.cls.stride = (EVEN, 2) if is_stock else (BlockContract.sizes, None)
+    request.cls.inputs = INPUTS.get(request.param, (16,))
 
 
 class TestCatalogue(BlockContract):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from expression_support import TINY, files_below, run_cli, run_python, save_checkpoint
+from expression_support import TINY, beside, files_below, run_cli, run_python, save_checkpoint
 
 from detgraft import YOLO, build
 from detgraft.catalog.plugins import ENVIRONMENT, load_plugins
@@ -89,7 +89,10 @@ FAILING = {
     "late": (BLOCK + "\nraise KeyError('x')\n", "the plug-in fails: KeyError"),
     "graft": (BLOCK.replace("{name}", "carafe"), "the name 'carafe' is already registered (by detgraft as 'CARAFE')"),
     "stock": (BLOCK.replace("{name}", "C3k2"), "'C3k2' is the name of a stock Ultralytics module"),
-    "rule": (BLOCK.replace('"same"', '"sane"'), "channels must be one of scaled, same, fixed, pyramid, concat"),
+    "rule": (
+        BLOCK.replace('"same"', '"sane"'),
+        "channels must be one of scaled, same, fixed, pyramid, concat, fuse, refine",
+    ),
     "few": (BLOCK.replace("c1: int", "").replace("Inner(c1, c1, 1)", "None"), "must take input channels first"),
 }
 
@@ -157,10 +160,10 @@ model = detgraft.YOLO("yolo11n+packaged_gate")
 torch.save({"epoch": -1, "model": model.model, "ema": None, "train_args": {}}, "packaged.pt")
 print(json.dumps(sorted({type(m).__module__ for m in model.model.modules() if "fake" in type(m).__module__})))
 """
-    assert run_python(code, cwd=tmp_path, env={"PYTHONPATH": str(package)}) == ["fake_blocks"]
+    assert run_python(code, cwd=tmp_path, env=beside(package)) == ["fake_blocks"]
     code = "import json\nfrom ultralytics import YOLO\nprint(json.dumps(len(YOLO('packaged.pt').model.model)))"
-    safe = {"PYTHONPATH": str(package), "ULTRALYTICS_SAFE_LOAD": "1"}
-    assert run_python(code, cwd=tmp_path, env={"PYTHONPATH": str(package)}) == 27
+    safe = {**beside(package), "ULTRALYTICS_SAFE_LOAD": "1"}
+    assert run_python(code, cwd=tmp_path, env=beside(package)) == 27
     assert run_python(f"import detgraft\n{code}", cwd=tmp_path, env=safe) == 27
 
 
@@ -178,7 +181,7 @@ for _ in range(2):
         found.append(f"{type(error).__name__}: {error}")
 print(json.dumps(found))
 """
-    found = run_python(code, cwd=tmp_path, env={"PYTHONPATH": str(package)})
+    found = run_python(code, cwd=tmp_path, env=beside(package))
     words = "CatalogError: the installed plug-in 'fake = fake_blocks' fails: ImportError: lacks something"
     assert found == [words, words]
 
@@ -197,8 +200,7 @@ for _ in range(2):
         found.append(f"{type(error).__name__}: {error}")
 print(json.dumps(found))
 """
-    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-    found = run_python(code, cwd=tmp_path, env={"PYTHONPATH": os.pathsep.join(paths)})
+    found = run_python(code, cwd=tmp_path, env=beside(package))
     words = "CatalogError: the installed plug-in 'fake = fake_blocks' fails: ImportError: lacks something"
     assert found == [24, False, words, words]
 

@@ -66,7 +66,9 @@ def test_the_installed_release_is_asked_once(tmp_path: Path, monkeypatch: pytest
     for _ in range(2):
         layers = tasks.parse_model(tasks.yaml_model_load("yolo11n+dynamicconv@backbone.yaml"), 3, verbose=False)[0]
     assert isinstance(layers, nn.Sequential)
-    assert parser.__globals__["RUNS"] == [2, 13, 13], "the canary's two rows behind its backbone, then the model twice"
+    assert parser.__globals__["RUNS"] == [3, 13, 13], (
+        "the canary's three rows behind its backbone, then the model twice"
+    )
 
 
 def test_the_releases_that_were_tried_are_the_documented_ones() -> None:

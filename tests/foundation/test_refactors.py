@@ -37,6 +37,7 @@ MODELS = {
     "C3k2 at n": "yolo11n+c3k2_dynamicconv",
     "C3k2 at m": "yolo11m+c3k2_dynamicconv@backbone",
     "joined": "yolov8n+weightedconcat+carafe",
+    "fused": "yolov8n+bifpnadd@head.1",
     "RT-DETR": "rtdetr-l+convnextv2_atto+carafe",
 }
 

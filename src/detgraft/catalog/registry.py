@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from detgraft.base.notebook import html_table
@@ -17,13 +17,14 @@ from detgraft.catalog.families import (
     dynamic,
     fusion,
     levels,
+    necks,
     refining,
     stages,
     units,
     upsampling,
 )
 from detgraft.catalog.public import OTHERWISE
-from detgraft.catalog.spec import CHANNEL_RULES, NAME, REPEAT_RULES, ChannelRule, Graft, RepeatRule
+from detgraft.catalog.spec import CHANNEL_RULES, NAME, REPEAT_RULES, ChannelRule, Graft, Provenance, RepeatRule
 from detgraft.errors import CatalogError, Location, nearest
 
 TIMM_PREFIX = "timm/"
@@ -248,7 +249,7 @@ def timm_entry(name: str) -> Graft:
 
 
 # The order in which `detgraft list` shows them. Data only; a class is imported when a model needs it.
-_FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, units, fusion, refining, levels)
+_FAMILIES = (backbones, dynamic, upsampling, attention, downsampling, stages, units, fusion, refining, levels, necks)
 
 FAMILIES = {str(family.__name__).rpartition(".")[2]: tuple(family.GRAFTS) for family in _FAMILIES}
 """The entries of detgraft's own families, by the name of the family's file."""
@@ -285,13 +286,13 @@ def _title(text: str | None) -> str:
     return re.split(r"[.:;](?: |$)", (text or "").strip().partition("\n")[0])[0]
 
 
-def list_grafts(pattern: str = "*") -> list[Graft]:
-    """List the grafts that are available.
-
-    Args:
-        pattern: A name or a wildcard pattern such as ``convnext*``.
-    """
-    return Grafts(catalogue.match(pattern))
+_DEFAULT_SITES = {
+    "pyramid": "backbone",
+    "same": "upsample",
+    "concat": "Concat",
+    "fuse": "Concat",
+    "refine": "before the head",
+}
 
 
 def register(
@@ -302,14 +303,19 @@ def register(
     aliases: tuple[str, ...] = (),
     site: str = "",
     summary: str = "",
+    like: str | None = None,
+    preset: Mapping[str, Any] | None = None,
+    takes_weights: bool = False,
+    drops: tuple[str, ...] = (),
+    provenance: Provenance | None = None,
 ) -> Callable[[Any], Any]:
     """Register an own block under a name that YAML rows and graft expressions can use.
 
     The decorated nn.Module takes, first and positionally: the input channels and the output channels
-    (``scaled``, ``fixed``), the input channels alone (``same``, ``pyramid``) or the list of them (``concat``,
-    ``refine``);
-    with ``repeats="inside"`` then the number of repeats. A ``pyramid`` has the attributes ``channels`` and
-    ``reductions`` (tuples, one entry per feature) and returns a list of features. A ``refine`` takes a list of features
+    (``scaled``, ``fixed``), the input channels alone (``same``, ``pyramid``), the list of them (``concat``,
+    ``refine``), or that list and the output channels (``fuse``); with ``repeats="inside"`` then the number of repeats.
+    A ``pyramid`` has the attributes ``channels`` and ``reductions`` (tuples, one entry per feature) and returns a list
+    of features. A ``concat`` or ``fuse`` block is called with a list of tensors. A ``refine`` takes a list of features
     of the same picture, the finest first, and returns a list as long, whose channels it says in its attribute
     ``channels``.
 
@@ -318,16 +324,28 @@ def register(
         channels: Channel rule, see :class:`detgraft.catalog.spec.Graft`.
         repeats: Repeat rule, see there.
         aliases: Other names.
-        site: Default site in expressions: ``backbone``, ``upsample``, ``downsample``, or a stock module's name.
+        site: Default site in expressions: ``backbone``, ``stage``, ``upsample``, ``downsample``, or a stock module's
+            name, whose rows it replaces. By default ``backbone`` for a pyramid, ``upsample`` for a block that keeps its
+            channels, ``Concat`` for one with several inputs, and the module that it is ``like``.
         summary: One line for ``detgraft list``; the class's docstring by default.
+        like: A stock module whose parser rule the row follows, whatever the installed release does for it.
+        preset: Arguments that the name fixes; rows cannot give them.
+        takes_weights: A pyramid's row may name a weights file; its tensors have the names of the backbone's own.
+        drops: Arguments of a replaced row that have no meaning for the block.
+        provenance: Paper, source and licence, for ``detgraft list``.
 
     Raises:
-        CatalogError: An unknown rule, a name that is taken, or a constructor that does not fit the rule.
+        CatalogError: An unknown rule, a name that is taken, a constructor that does not fit the rule, or a preset that
+            it does not have.
     """
     if channels not in CHANNEL_RULES:
         raise CatalogError(f"channels must be one of {', '.join(CHANNEL_RULES)}, found {channels!r}")
     if repeats not in REPEAT_RULES:
         raise CatalogError(f"repeats must be None, 'stack' or 'inside', found {repeats!r}")
+    if like is not None and channels != "scaled":
+        raise CatalogError(f"like={like!r} goes with channels='scaled', since its rule scales them; found {channels!r}")
+    if takes_weights and channels != "pyramid":
+        raise CatalogError(f"takes_weights goes with channels='pyramid', a backbone; found {channels!r}")
 
     def decorate(target: Any) -> Any:
         entry = Graft(
@@ -336,11 +354,17 @@ def register(
             channels=channels,
             repeats=repeats,
             aliases=aliases,
-            site=site or {"pyramid": "backbone", "same": "upsample", "refine": "before the head"}.get(channels, ""),
+            preset=dict(preset or {}),
+            like=like,
+            site=site or _DEFAULT_SITES.get(channels, like or ""),
             summary=summary or (target.__doc__ or "").strip().partition("\n")[0],
+            provenance=provenance or Provenance(),
             origin=str(target.__module__),
+            takes_weights=takes_weights,
+            drops=tuple(drops),
         )
         entry.parameters()  # a constructor that does not fit the rule is refused now, not when a model is built
+        entry.refuse_other_presets()
         catalogue.add(entry)
         return target
 

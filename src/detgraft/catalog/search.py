@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from detgraft.catalog.registry import FAMILIES, list_grafts
+from detgraft.catalog.listing import list_grafts
+from detgraft.catalog.registry import FAMILIES
 from detgraft.catalog.spec import Graft
 
 FAMILY_WORDS: Mapping[str, str] = {

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from detgraft.errors import ArgumentError, CatalogError, Location, nearest
 
-ChannelRule = Literal["scaled", "same", "fixed", "pyramid", "concat", "refine", "structure"]
+ChannelRule = Literal["scaled", "same", "fixed", "pyramid", "concat", "fuse", "refine", "structure"]
 RepeatRule = Literal["stack", "inside"]
 
-CHANNEL_RULES: tuple[ChannelRule, ...] = ("scaled", "same", "fixed", "pyramid", "concat", "refine")
+CHANNEL_RULES: tuple[ChannelRule, ...] = ("scaled", "same", "fixed", "pyramid", "concat", "fuse", "refine")
 REPEAT_RULES: tuple[RepeatRule | None, ...] = (None, "stack", "inside")
 
 NAME = re.compile(r"[A-Za-z_][\w.\-]*(?:/[\w.\-]+)?")
@@ -31,6 +31,7 @@ _LEADING: Mapping[ChannelRule, tuple[str, ...]] = {
     "fixed": ("input channels", "output channels"),
     "same": ("input channels",),
     "concat": ("list of input channels",),
+    "fuse": ("list of input channels", "output channels"),
     "pyramid": ("input channels",),
     "refine": ("list of input channels",),
     "structure": ("the base",),
@@ -80,9 +81,9 @@ class Graft:
         target: The class, or ``"module:attribute"`` imported on first use.
         channels: How output channels follow: ``scaled`` like Conv (by the model scale, to a multiple of 8), ``same``
             as the input, ``fixed`` as written, ``pyramid`` (a backbone with features at strides 4 to 32), ``concat``
-            (the sum of several inputs), ``refine`` (a list of features in, the list out, in front of the head),
-            ``structure`` (no row: it changes the skeleton, see
-            :mod:`detgraft.plan.structure`).
+            (the sum of several inputs), ``fuse`` (several inputs, and a number of its own that is scaled like Conv's),
+            ``refine`` (a list of features in, the list out, in front of the head), ``structure`` (no row: it changes
+            the skeleton, see :mod:`detgraft.plan.structure`).
         repeats: ``stack`` builds the block several times in a row, ``inside`` passes the number to the constructor
             after the channels, None refuses repeats.
         aliases: Other names with the same meaning.
@@ -163,6 +164,29 @@ class Graft:
                 f"{', '.join(leading)} first; it takes ({', '.join(p.name for p in free)})"
             )
         return tuple(positional[len(leading) :])
+
+    def refuse_other_presets(self) -> None:
+        """Raise where the name fixes an argument that the constructor does not have, or that the rule passes.
+
+        Raises:
+            CatalogError: Such a preset.
+        """
+        target = self.load()
+        parameters = inspect.signature(target.__init__ if inspect.isclass(target) else target).parameters
+        count = len(_LEADING[self.channels]) + (self.repeats == "inside")
+        leading = [name for name in parameters if name != "self"][: 0 if self.channels == "pyramid" else count]
+        for name in self.preset:
+            if name in leading:  # these are passed by position
+                raise CatalogError(f"'{self.name}' presets '{name}', which the channel rule '{self.channels}' passes")
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            return
+        for name in self.preset:
+            if name not in parameters:
+                known = [known for known in parameters if known != "self"]
+                raise CatalogError(
+                    f"'{self.name}' presets '{name}', which its constructor does not have; it takes "
+                    f"({', '.join(known)}).{nearest(name, known)}"
+                )
 
     def bind(self, args: tuple[Any, ...], keywords: Mapping[str, Any], location: Location | None) -> dict[str, Any]:
         """Match a row's arguments with the constructor and check count and types.

@@ -19,7 +19,7 @@ from detgraft.cli.arguments import parse_pairs
 from detgraft.cli.keys import check_keys
 from detgraft.errors import ArgumentError, CatalogError, nearest
 
-RULES = ("scaled", "same", "fixed", "pyramid")
+RULES = ("scaled", "same", "fixed", "pyramid", "fuse")
 KINDS = ("block", "loss")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -51,7 +51,7 @@ def new_block(name: str, channels: str = "scaled", folder: Path = Path()) -> tup
 
     Args:
         name: The name to register; also the file's name.
-        channels: Channel rule: scaled, same, fixed or pyramid.
+        channels: Channel rule: scaled, same, fixed, pyramid or fuse.
         folder: Where to write; made if it does not exist.
 
     Returns:

@@ -327,6 +327,14 @@ class _Composer:
                 self.outcome.notes.append(f"layer {row} ({node.module}) stays as it is: {given}")
                 continue
             leading = [node.args[0]] if entry.channels in ("scaled", "fixed") else []
+            if entry.channels == "fuse":
+                width = self._width_behind(node)
+                if width is None:
+                    self.outcome.notes.append(
+                        f"layer {row} ({node.module}) stays as it is: no row behind it says how wide its level is"
+                    )
+                    continue
+                leading = [width]
             node.args = [*leading, *self._arguments(entry, given, term)]
             node.module, node.graft, node.touched = entry.name, entry, True
             node.repeats = node.repeats if entry.repeats is not None else 1
@@ -339,6 +347,18 @@ class _Composer:
         for node in [self._node_of(row) for row in rows]:
             node.graft = in_row(entry, node.module)
             node.module, node.touched = node.graft.name, True
+
+    def _width_behind(self, node: Node) -> int | None:
+        """The output channels that the row behind a joining row writes: the width of that level."""
+        for reader in self.nodes:
+            if not any(source is not None and source[0] is node for source in reader.sources) or not reader.args:
+                continue
+            first = reader.args[0]
+            writes = reader.graft is None and "." not in reader.module
+            writes = writes or (reader.graft is not None and reader.graft.channels in ("scaled", "fixed"))
+            if writes and not reader.many and isinstance(first, int) and not isinstance(first, bool) and first > 1:
+                return first
+        return None
 
     def _node_of(self, row: int) -> Node:
         index = self.base.rows[row].index

@@ -86,8 +86,15 @@ def is_structural(entry: Graft) -> bool:
 
 
 def in_order(terms: Iterable[Term]) -> list[Term]:
-    """Return the structural ones of an expression's terms in the order in which they are applied."""
+    """Return the structural ones of an expression's terms in the order in which they are applied.
+
+    Raises:
+        PlanError: Two of them are necks.
+    """
     found = [(term, entry) for term, entry in terms if is_structural(entry)]
+    necks = [str(term) for term, entry in found if entry.site == "neck"]
+    if len(necks) > 1:
+        raise PlanError(f"'{necks[0]}' and '{necks[1]}' both replace the neck; a model has one")
     return sorted(found, key=lambda pair: (SITES.index(pair[1].site), pair[1].name))
 
 

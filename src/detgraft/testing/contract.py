@@ -52,8 +52,9 @@ class BlockContract:
     Attributes:
         graft: The block's registered name.
         args: Arguments as a YAML row gives them, after the output channels where the row has some.
-        inputs: Input channels; several for the rules ``concat`` and ``refine``. Three, the image, for ``pyramid``.
-        outputs: Output channels for the rules ``scaled`` and ``fixed``.
+        inputs: Input channels; several for the rules ``concat``, ``fuse`` and ``refine``. Three, the image, for
+            ``pyramid``.
+        outputs: Output channels for the rules ``scaled``, ``fixed`` and ``fuse``.
         sizes: Heights and widths of the inputs that are tried; multiples of 32 for ``pyramid``. For ``refine`` those of
             the finest level, each further one having half of it.
         stride: Input size divided by output size, 0.5 for an upsampler; None takes it from the default site and the
@@ -243,6 +244,7 @@ class BlockContract:
             "fixed": [self._inputs()[0], self.outputs],
             "concat": [list(self._inputs())],
             "refine": [list(self._inputs())],
+            "fuse": [list(self._inputs()), self.outputs],
         }
         leading = channels.get(entry.channels, [self._inputs()[0]])
         if entry.repeats == "inside":
@@ -254,12 +256,12 @@ class BlockContract:
         return cast(nn.Module, entry.load()(*leading, **entry.preset, **self._bound(entry)))
 
     def example(self, batch: int, size: tuple[int, int] | None = None) -> Any:
-        """Random input(s) of a size: ``(B, C, H, W)``, or a list of them for the rules ``concat`` and ``refine``."""
+        """Random input(s) of a size: ``(B, C, H, W)``, or a list for the rules ``concat``, ``fuse`` and ``refine``."""
         random = torch.Generator().manual_seed(2)
         size = size or self._sizes()[0]
         sizes = self._level_sizes(size)
         values = [torch.randn(batch, c, *s, generator=random) for c, s in zip(self._inputs(), sizes, strict=True)]
-        return values if self._entry().channels in ("concat", "refine") else values[0]
+        return values if self._entry().channels in ("concat", "fuse", "refine") else values[0]
 
     def expected(self, batch: int, size: tuple[int, int]) -> list[tuple[int, ...]]:
         """The declared shape of each output."""
@@ -281,7 +283,7 @@ class BlockContract:
         entry = self._entry()
         mapping = copy.deepcopy(load_yaml("yolo11n.yaml"))
         backbone, head = mapping["backbone"], mapping["head"]
-        own = [512] if entry.channels in ("scaled", "fixed") else []
+        own = [512] if entry.channels in ("scaled", "fixed", "fuse") else []
         row = [-1, 1, entry.name, [*own, *self.args]]
         if entry.channels == "pyramid":
             mapping["backbone"] = [row]
@@ -294,8 +296,8 @@ class BlockContract:
             index = count + len(head) - 2
             head[-1] = [[index + 1 + level for level in range(len(levels))], *head[-1][1:]]
             return mapping, index
-        if entry.channels == "concat":
-            head[1] = [[-1, 6], *row[1:]]
+        if entry.channels in ("concat", "fuse"):
+            head[1] = [[-1, *[6] * (len(self._inputs()) - 1)], *row[1:]]
             return mapping, count + 1
         if self._stride() == 0.5:
             head[0] = row  # the first upsampling
@@ -325,7 +327,7 @@ class BlockContract:
             return (3,)
         if rule == "refine" and len(self.inputs) == 1:
             return (16, 24, 32)
-        return (*self.inputs, 8) if rule == "concat" and len(self.inputs) == 1 else self.inputs
+        return (*self.inputs, 8) if rule in ("concat", "fuse") and len(self.inputs) == 1 else self.inputs
 
     def _sizes(self) -> tuple[tuple[int, int], ...]:
         if self._entry().channels == "pyramid" and self.sizes is BlockContract.sizes:

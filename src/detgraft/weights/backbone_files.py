@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from detgraft.blocks.backbones.timm_backbone import TimmBackbone, full_state_keys
 from detgraft.errors import Location, WeightsError
@@ -44,6 +44,35 @@ def load_backbone_weights(module: TimmBackbone, path: str) -> None:
         WeightsError: for a missing, truncated or foreign file, another architecture, or another width.
     """
     copy_state(module, timm_layout(_strip_prefix(_tensors_in(_read(path), path))), path)
+
+
+def load_own_weights(module: nn.Module, name: str, path: str) -> None:
+    """Copy a file's weights into somebody's own backbone; either all of it or, after an error, nothing.
+
+    Args:
+        module: The backbone; its dtype and device are kept.
+        name: The graft's name, for messages.
+        path: Safetensors file (by its suffix) or PyTorch file whose tensors have the names of the module's own.
+
+    Raises:
+        WeightsError: A missing, truncated or foreign file, tensors that are missing or too many, or other shapes.
+    """
+    state, target = _strip_prefix(_tensors_in(_read(path), path)), module.state_dict()
+    missing = [key for key in target if key not in state and not key.endswith("num_batches_tracked")]
+    foreign = [key for key in state if key not in target]
+    for keys, words in ((missing, "are missing"), (foreign, "are none of its own")):
+        if keys:
+            raise WeightsError(f"{path} is not for '{name}': {len(keys)} tensors {words}, such as {_some(keys)}")
+    other = [key for key, value in state.items() if value.shape != target[key].shape]
+    if other:
+        raise WeightsError(
+            f"{path} does not fit '{name}': {other[0]} expected shape {tuple(target[other[0]].shape)}, found "
+            f"{tuple(state[other[0]].shape)} ({len(other)} of {len(target)} tensors differ)"
+        )
+    refuse_unfit(state, target, Location(path))
+    with torch.no_grad():
+        for key, value in state.items():
+            target[key].copy_(value)
 
 
 def copy_state(module: TimmBackbone, state: Mapping[str, Tensor], path: str) -> None:

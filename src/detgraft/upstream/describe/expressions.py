@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from torch import Tensor, nn
 from ultralytics.nn import tasks
 
 from detgraft._version import __version__
 from detgraft.catalog.spec import Graft
-from detgraft.errors import DetgraftError, Location, PlanError
+from detgraft.errors import Location, PlanError
 from detgraft.plan import meanings
 from detgraft.plan.compose import compose, sections
 from detgraft.plan.document import SECTIONS
@@ -29,18 +25,13 @@ from detgraft.plan.losses import added, without_losses
 from detgraft.plan.rows import Plan
 from detgraft.plan.shells import entry_of
 from detgraft.plan.structure import Base, apply, followed, in_order, is_structural
-from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.description import Description, handed
 from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.describe.meant import meant, refuse_no_graft
 from detgraft.upstream.describe.plans import plan_of
 from detgraft.upstream.describe.resolve import locate
-from detgraft.upstream.parser.names import names_grafts
+from detgraft.upstream.describe.strides import strides_of
 from detgraft.upstream.release.capabilities import stock_module
-from detgraft.upstream.release.quiet import quiet
-
-PROBE_SIZE = 256
-"""Image size for finding strides: the smallest in which strides up to 64 leave more than one pixel."""
 
 _TEXT = frozenset({"C2fAttn", "ImagePoolingAttn"})
 
@@ -99,7 +90,7 @@ def compose_expression(text: str) -> Description:
         return _with_losses(expression, base, plan)
     skeleton = _skeleton(base, rows_only, entries)
     rest = [(term, entry) for term, entry in zip(rows_only.grafts, entries, strict=True) if not is_structural(entry)]
-    strides = _strides(skeleton.mapping, str(expression)) if rest else {}
+    strides = strides_of(skeleton.mapping, str(expression)) if rest else {}
     found = compose(
         Expression(skeleton.name, tuple(term for term, _ in rest)),
         plan_of(skeleton.mapping),
@@ -154,8 +145,12 @@ class _Skeleton:
 def _skeleton(base: dict[str, Any], expression: Expression, entries: Sequence[Graft]) -> _Skeleton:
     """Apply an expression's structural terms; each gives rows that are planned and run as a base of their own."""
     found = _Skeleton(expression.base, base)
-    for term, entry in in_order(zip(expression.grafts, entries, strict=True)):
-        strides = _strides(found.mapping, str(expression))
+    try:
+        terms = in_order(zip(expression.grafts, entries, strict=True))
+    except PlanError as error:
+        raise PlanError(str(error), Location(str(expression))) from error
+    for term, entry in terms:
+        strides = strides_of(found.mapping, str(expression))
         changed = apply(term, entry, Base(found.name, str(term), plan_of(found.mapping), strides))
         name = f"{found.name}+{term}"
         rows = {**sections(changed), meanings.RECORD: changed.meanings, "yaml_file": f"{name}.yaml"}
@@ -183,52 +178,6 @@ def stock_parameters(name: str) -> tuple[str, ...]:
         return ()
     names = [p for p in inspect.signature(module.__init__).parameters if p not in ("self", "c1", "c2")]
     return tuple(names[1:] if names[:1] == ["n"] else names)
-
-
-def _strides(mapping: dict[str, Any], source: str) -> dict[int, int]:
-    """Find the stride of every layer of the base by running it on the meta device, which computes shapes only.
-
-    Of a base without grafts once in a process: a third of a second. A graft's meaning may change with its plug-in.
-    """
-    base = without_files(copy.deepcopy(mapping))
-    try:
-        if names_grafts(base):
-            return _find_strides(base)
-        return dict(_strides_once(json.dumps(base, default=str)))
-    except DetgraftError:
-        raise
-    except Exception as error:
-        raise PlanError(
-            f"the strides of the base model's layers cannot be found: {type(error).__name__}: {error}", Location(source)
-        ) from error
-
-
-@functools.lru_cache(maxsize=64)
-def _strides_once(mapping: str) -> dict[int, int]:
-    return _find_strides(json.loads(mapping))
-
-
-def _find_strides(base: dict[str, Any]) -> dict[int, int]:
-    channels = int(base.get("channels") or base.get("ch") or 3)
-    # Quiet: the stock parser's warning about an assumed scale would appear once for the base and once for real.
-    with torch.device("meta"), quiet():
-        layers, _ = tasks.parse_model(base, channels, verbose=False)
-        return _run(layers, torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))
-
-
-def _run(layers: nn.Sequential, image: Tensor) -> dict[int, int]:
-    outputs: list[Any] = []
-    strides: dict[int, int] = {}
-    x: Any = image
-    for index, layer in enumerate(list(layers)[:-1]):  # the head needs no stride and may not run on the meta device
-        source: Any = layer.f
-        if source != -1:
-            x = outputs[source] if isinstance(source, int) else [x if j == -1 else outputs[j] for j in source]
-        x = layer(x)
-        outputs.append(x)
-        if isinstance(x, Tensor) and x.ndim == 4:
-            strides[index] = round(PROBE_SIZE / x.shape[-1])
-    return strides
 
 
 def to_yaml(mapping: Mapping[str, Any]) -> str:

@@ -127,6 +127,8 @@ def run_on_meta(mapping: dict[str, Any], ch: int, height: int, width: int) -> It
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
+    if isinstance(error, DetgraftError) and lines:
+        return lines[0][:300]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 from detgraft.catalog.plugins import answer_for_missing, load_inherited, watch
 from detgraft.catalog.registry import catalogue
-from detgraft.errors import DetgraftError, UpstreamError
+from detgraft.errors import ArgumentError, DetgraftError, UpstreamError
 from detgraft.plan import meanings
 from detgraft.plan.losses import KEY as LOSSES
 from detgraft.upstream.model.marks import MARK, is_grafted, is_stock, settle_rows, source_of
@@ -192,9 +192,10 @@ def _after_init(original: Any) -> Callable[..., Any]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             original(self, *args, **kwargs)
-        except DetgraftError:
-            raise
         except Exception as error:
+            # A block's own refusal of its inputs knows no row yet.
+            if isinstance(error, DetgraftError) and not (isinstance(error, ArgumentError) and error.location is None):
+                raise
             from detgraft.upstream.describe.layers import explain_failed_build
 
             mapping = vars(self).get("yaml")

@@ -1,8 +1,9 @@
 """Lowers a plan with grafted rows into rows that the stock parser understands.
 
 One stock rule carries nearly every graft: ``CBLinear`` takes its output channels as written and is given its input
-channels. A row whose graft follows another stock module's rule (``like``) is lowered into that module's row, so that
-whatever the installed release does for it (C3k2's rule for scales m, l, x; the head's ``legacy`` flag) holds too.
+channels, one that joins several inputs those of the first. A row whose graft follows another stock module's rule
+(``like``) is lowered into that module's row, so that whatever the installed release does for it (C3k2's rule for scales
+m, l, x; the head's ``legacy`` flag) holds too.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from detgraft.base.values import read_scalar
 from detgraft.blocks.parts.features import FeatureSelect
 from detgraft.catalog.registry import catalogue
 from detgraft.catalog.spec import Filling, Graft
-from detgraft.errors import ArgumentError, CatalogError, PlanError, WeightsError
+from detgraft.errors import ArgumentError, CatalogError, PlanError, WeightsError, nearest
 from detgraft.plan.leading import hint_for, without_channels
 from detgraft.plan.rows import PYRAMID_STRIDES, Plan, Row
 from detgraft.plan.weights_files import IMAGENET, input_of, is_input
 from detgraft.upstream.parser.carriers import RowKey
 from detgraft.upstream.parser.shells import fill, shell_options
-from detgraft.upstream.release.capabilities import stock_module
+from detgraft.upstream.release.capabilities import stock_module, stock_names
 
 CARRIER = "CBLinear"
 MAX_CHANNELS = 65_536
@@ -35,6 +36,17 @@ Build = Callable[..., nn.Module]
 
 Channels = Callable[[Row], tuple[int, ...]]
 """Finds the input channels of a row by a probe of the rows before it."""
+
+
+class Joined(list[int]):
+    """The layers that feed a graft with several inputs and channels of its own.
+
+    It counts as the index of the first wherever the stock rule for one input looks up channels, and as a list wherever
+    the parser, and later the model, looks up features.
+    """
+
+    def __index__(self) -> int:
+        return self[0]
 
 
 @dataclass
@@ -133,6 +145,8 @@ def lower(
             _lower_refiner(plan, row, entry, lowered, channels_of, backbones)
         elif entry.channels in ("scaled", "fixed"):
             _lower_block(plan, row, entry, lowered)
+        elif entry.channels == "fuse":
+            _lower_fusion(plan, row, entry, lowered, None if placeholders else channels_of)
         elif placeholders:
             if entry.channels == "same":
                 _single_input(row, entry)
@@ -175,7 +189,8 @@ def _output_channels(plan: Plan, row: Row, entry: Graft, args: tuple[Any, ...]) 
             row.location,
         )
     written: int = args[0]
-    channels = plan.scaling.channels(written) if entry.channels == "scaled" and written != plan.nc else written
+    scales = entry.channels in ("scaled", "fuse") and written != plan.nc
+    channels = plan.scaling.channels(written) if scales else written
     if not 1 <= channels <= MAX_CHANNELS or written < 1:
         raise ArgumentError(
             f"'{entry.name}' needs output channels from 1 to {MAX_CHANNELS}, found {written}"
@@ -193,11 +208,20 @@ def _lower_block(plan: Plan, row: Row, entry: Graft, lowered: Lowered) -> None:
     bound = entry.bind(args[1:], {}, row.location)
     bound |= _activation(plan, entry)
     target = entry.load()
-    if entry.like is not None and stock_module(entry.like) is not None:
+    repeats = plan.scaling.repeats(row.repeats)
+    if repeats > 1 and entry.repeats is None:
+        raise PlanError(f"'{entry.name}' cannot be repeated, found repeats {row.repeats}", row.location)
+    if _follows(entry, row) and (entry.repeats == "inside" or repeats == 1):
         defaults = {p.name: p.default for p in entry.parameters()}
         positional = list((defaults | bound).values())
 
         def build_like(*given: Any) -> nn.Module:
+            expected = len(positional) + (3 if entry.repeats == "inside" else 2)
+            if len(given) < expected:
+                raise CatalogError(
+                    f"'{entry.name}' takes the number of repeats inside, which the rule of {entry.like} does not pass",
+                    row.location,
+                )
             return _made(row, entry, lambda: target(*given, **entry.preset))
 
         unwritten = len(positional) - len(args[1:])  # defaults are passed on, but the log shows what was written
@@ -205,13 +229,10 @@ def _lower_block(plan: Plan, row: Row, entry: Graft, lowered: Lowered) -> None:
             row.module,
             build_like,
             lambda given: list(given[: len(given) - unwritten]),
-            repeats=plan.scaling.repeats(row.repeats),
+            repeats=repeats,
         )
-        lowered.carry(row.written_from, entry.like, [args[0], *positional], recipe, row.repeats)
+        lowered.carry(row.written_from, str(entry.like), [args[0], *positional], recipe, row.repeats)
         return
-    repeats = plan.scaling.repeats(row.repeats)
-    if repeats > 1 and entry.repeats is None:
-        raise PlanError(f"'{entry.name}' cannot be repeated, found repeats {row.repeats}", row.location)
 
     def build(c1: int, c2: int) -> nn.Module:
         if entry.repeats == "inside":
@@ -250,6 +271,40 @@ def _shell_args(plan: Plan, row: Row, entry: Graft, filling: Filling) -> list[An
     options = shell_options(filling.shell)
     last = max((position for position, name in enumerate(options) if name in bound), default=-1)
     return [channels, *(bound.get(name, default) for name, default in list(options.items())[: last + 1])]
+
+
+def _follows(entry: Graft, row: Row) -> bool:
+    """Say whether a row follows a stock module's rule; a release may lack a module that detgraft's own entries name."""
+    if entry.like is None or stock_module(entry.like) is not None:
+        return entry.like is not None
+    if entry.origin != "detgraft":
+        raise CatalogError(
+            f"'{entry.name}' is registered with like='{entry.like}', and this Ultralytics has no module of that name."
+            f"{nearest(entry.like, stock_names())}",
+            row.location,
+        )
+    return False
+
+
+def _lower_fusion(plan: Plan, row: Row, entry: Graft, lowered: Lowered, channels_of: Channels | None) -> None:
+    """A block with several inputs and output channels of its own; without ``channels_of`` for finding channels only."""
+    if not isinstance(row.written_from, tuple) or len(row.written_from) < 2:
+        raise PlanError(f"'{entry.name}' joins two or more inputs, found 'from' {row.written_from}", row.location)
+    repeats = plan.scaling.repeats(row.repeats)
+    if repeats > 1 and entry.repeats != "inside":
+        raise PlanError(f"'{entry.name}' cannot be repeated, found repeats {row.repeats}", row.location)
+    args = _literals(plan, row.args)
+    channels = _output_channels(plan, row, entry, args)
+    bound = entry.bind(args[1:], {}, row.location) | _activation(plan, entry)
+    target = entry.load()
+    inputs = [] if channels_of is None else list(channels_of(row))
+    leading = [channels, repeats] if entry.repeats == "inside" else [channels]
+
+    def join(*_given: Any) -> nn.Module:
+        return _made(row, entry, lambda: target(list(inputs), *leading, **entry.preset, **bound))
+
+    recipe = Recipe(row.module, join, lambda _given: [list(inputs), channels, *args[1:]], repeats)
+    lowered.carry(Joined(row.written_from), CARRIER, [channels], recipe)
 
 
 def _once(bound: dict[str, Any]) -> dict[str, Any]:
@@ -309,10 +364,6 @@ def _activation(plan: Plan, entry: Graft) -> dict[str, Any]:
 
 
 def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
-    from detgraft.weights.backbone_files import load_backbone_weights  # these import timm
-    from detgraft.weights.hub import load_default_weights
-    from detgraft.weights.input_scale import fit_input
-
     width, weights = pyramid_arguments(plan, row, entry)
     bound = entry.bind((), {} if width is None else {"width": width}, row.location)
     target = entry.load()
@@ -327,6 +378,20 @@ def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
             "a detector needs 8, 16 and 32",
             row.location,
         )
+    if hasattr(backbone, "set_input_scale"):
+        _begin(backbone, entry, row, weights)
+    elif weights is not None or input_of(row.args) is not None:
+        _begin_own(backbone, entry, row, weights)
+    built: nn.Module = backbone
+    return built
+
+
+def _begin(backbone: Any, entry: Graft, row: Row, weights: str | None) -> None:
+    """Give one of detgraft's backbones its weights, and the scale of pixels that they expect."""
+    from detgraft.weights.backbone_files import load_backbone_weights  # these import timm
+    from detgraft.weights.hub import load_default_weights
+    from detgraft.weights.input_scale import fit_input
+
     try:
         if weights == IMAGENET:
             tasks.LOGGER.info(load_default_weights(backbone))
@@ -337,8 +402,20 @@ def _build_backbone(plan: Plan, row: Row, entry: Graft, c1: int) -> nn.Module:
         raise type(error)(str(error), row.location) from error
     if said is not None:
         tasks.LOGGER.info(said)
-    built: nn.Module = backbone
-    return built
+
+
+def _begin_own(backbone: nn.Module, entry: Graft, row: Row, weights: str | None) -> None:
+    """Give somebody's own backbone the weights of a file whose tensors are named as its own."""
+    from detgraft.weights.backbone_files import load_own_weights
+
+    if input_of(row.args) is not None:
+        raise ArgumentError(f"'{entry.name}' takes no input=: it sees pixels of 0 to 1 as they are", row.location)
+    if weights == IMAGENET:
+        raise WeightsError(f"'{entry.name}' has no weights of timm; name a file with weights=FILE", row.location)
+    try:
+        load_own_weights(backbone, entry.name, str(weights))
+    except WeightsError as error:
+        raise WeightsError(str(error), row.location) from error
 
 
 def _lower_pyramid(

@@ -23,7 +23,7 @@ from ultralytics.nn import tasks
 from detgraft.errors import DetgraftError, Location, PlanError, UpstreamError
 from detgraft.plan.rows import LISTS, Plan, Row
 from detgraft.upstream.parser.carriers import Construction, Held, RowKey, under_construction
-from detgraft.upstream.parser.lower import CARRIER, Lowered, lower
+from detgraft.upstream.parser.lower import CARRIER, Joined, Lowered, lower
 from detgraft.upstream.release.canary import Trial, check_release
 from detgraft.upstream.release.capabilities import ULTRALYTICS_VERSION, stock_module
 
@@ -176,7 +176,7 @@ def _check_release(call: Call) -> None:
 
         return Trial(_run(call, mapping, Construction(record, blank=True)), given, made)
 
-    check_release(call.ch, RowKey, run)
+    check_release(call.ch, RowKey, Joined, run)
     _checked.add(call.original)
 
 
@@ -229,6 +229,8 @@ class _Build:
                     f"the parser of ultralytics {ULTRALYTICS_VERSION} did not build layer {index} ({recipe.name}) as "
                     "detgraft expects; docs/compatibility.md lists the releases that were tried"
                 )
+            layer: Any = layers[index]
+            layer.f = list(layer.f) if isinstance(layer.f, Joined) else layer.f
             setattr(layers[index], "type", recipe.name)  # noqa: B010 - nn.Module declares `type` as a method
             if recipe.note:
                 setattr(layers[index], "note", recipe.note)  # noqa: B010 - shown with the model, also after reopening

@@ -1,6 +1,6 @@
 """Asks the installed release, before the first grafted build, whether its parser does what grafts build on.
 
-A description of three tiny rows, one per kind of carrier, goes through the real parser. So a release that works another
+A description of a few tiny rows, one per kind of carrier, goes through the real parser. So a release that works another
 way is named as the cause, with what it does differently, and not the row of a user.
 """
 
@@ -16,7 +16,7 @@ from detgraft._version import __version__
 from detgraft.errors import UpstreamError
 from detgraft.upstream.release.capabilities import TRIED, ULTRALYTICS_VERSION, stock_module
 
-_JOINED, _READER = 3, 4
+_JOINED, _READER, _FUSED = 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,24 @@ class Trial:
     made: Mapping[int, nn.Module]
 
 
-def check_release(ch: int, key: Callable[[int], Any], run: Callable[[dict[str, Any]], Trial]) -> None:
-    """Build three tiny rows and look at what the parser did with them.
+def check_release(
+    ch: int,
+    key: Callable[[int], Any],
+    joined: Callable[[list[int]], Any],
+    run: Callable[[dict[str, Any]], Trial],
+) -> None:
+    """Build a few tiny rows and look at what the parser did with them.
 
     Args:
         ch: Image channels that the parser is called with.
         key: Makes the last argument of a keyed row from its layer index.
+        joined: Makes the sources of a row with several inputs and channels of its own.
         run: Runs the real parser on a description.
 
     Raises:
         UpstreamError: The installed release does not do what grafts build on; says what.
     """
-    rows = _rows(key)
+    rows = _rows(key, joined)
     try:
         trial = run({"nc": 7, "scales": {"n": [0.5, 0.5, 1024]}, "scale": "n", "backbone": rows[:3], "head": rows[3:]})
     except Exception as error:
@@ -55,7 +61,7 @@ def check_release(ch: int, key: Callable[[int], Any], run: Callable[[dict[str, A
         raise _refusal(broken)
 
 
-def _rows(key: Callable[[int], Any]) -> list[list[Any]]:
+def _rows(key: Callable[[int], Any], joined: Callable[[list[int]], Any]) -> list[list[Any]]:
     like = ["C3k2", [64, False, 0.25, key(2)]] if stock_module("C3k2") else ["CBLinear", [32, key(2)]]
     return [
         [-1, 1, "CBLinear", [8, key(0)]],
@@ -63,6 +69,7 @@ def _rows(key: Callable[[int], Any]) -> list[list[Any]]:
         [-1, 4, *like],
         [[-1, 0], 1, "Concat", [1, key(_JOINED)]],
         [-1, 1, "CBLinear", [8, key(_READER)]],
+        [joined([-1, 2]), 1, "CBLinear", [16, key(_FUSED)]],
     ]
 
 
@@ -81,6 +88,7 @@ def _broken(rows: list[list[Any]], trial: Trial, ch: int) -> str:
         ),
         _JOINED: ((1,), "its arguments as written"),
         _READER: ((8 + 32, 8), "the sum of the joined channels as its input channels"),
+        _FUSED: ((8, 16), "the channels of the first of several inputs and the channels as written"),
     }
     for index, (arguments, words) in expected.items():
         name = rows[index][2]
@@ -95,7 +103,7 @@ def _broken(rows: list[list[Any]], trial: Trial, ch: int) -> str:
         layer = layers[index]
         if (getattr(layer, "i", None), getattr(layer, "f", None)) != (index, row[0]):
             return f"a layer carries its number and its sources as 'i' and 'f'; layer {index} does not"
-    return "" if sorted(returned[1]) == [0] else f"the outputs to keep are [0]; it returned {returned[1]!r:.80}"
+    return "" if sorted(returned[1]) == [0, 2] else f"the outputs to keep are [0, 2]; it returned {returned[1]!r:.80}"
 
 
 def _refusal(assumption: str) -> UpstreamError:

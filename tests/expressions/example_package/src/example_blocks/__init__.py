@@ -1,0 +1,1 @@
+"""Own blocks for detgraft, as a package that pip installs."""
