@@ -141,8 +141,8 @@ class Own(torch.nn.Module):
         ({"channels": "scaled", "takes_weights": True}, "goes with channels='pyramid'"),
         ({"channels": "scaled", "preset": {"kk": 3}}, "presets 'kk', which its constructor does not have"),
         ({"channels": "scaled", "preset": {"c2": 3}}, "presets 'c2', which the channel rule 'scaled' passes"),
-        ({"channels": "fuse", "preset": {"c1": 3, "c2": 3}}, "must take list of input channels, output channels first"),
-        ({"channels": "scaled", "repeats": "inside", "preset": {"k": 3}}, "number of repeats first"),
+        ({"channels": "fuse", "preset": {"c1": 3, "c2": 3}}, "presets 'c1', which the channel rule 'fuse' passes"),
+        ({"channels": "scaled", "repeats": "inside", "preset": {"k": 3}}, "presets 'k', which the channel"),
     ],
 )
 def test_what_does_not_go_together_is_refused_when_it_is_registered(keywords: dict[str, object], words: str) -> None:

@@ -185,6 +185,9 @@ WRONG = {
     "over": (("over: {P3: fine}", "over: {P3: middle}"), "'over' leads to 'middle', which is no row of this part", 9),
     "group": (("    over: {P3: fine}\n", ""), "a repeated part is", 8),
     "passes": (("repeat: times", "repeat: 0"), "repeat must be a whole number from 1 to", 8),
+    "no name": (("P4: middle", "P4: [middle]"), "expected the name of a row or of an input", 2),
+    "no level": (("inputs: [P3", "inputs: [[P3]"), "an input is one of", 1),
+    "over what": (("over: {P3: fine}", "over: {P3: {}}"), "expected the name of a row or of an input", 9),
     "duplicate": (("options:", "inputs: [P3]\noptions:"), "'inputs' is written twice", 3),
 }
 

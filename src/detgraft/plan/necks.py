@@ -150,7 +150,7 @@ class _Reader:
         if not isinstance(inputs, list) or not inputs:
             raise at.fail(f"'inputs:' lists features, such as [P3, P4, P5], found {inputs!r:.80}", "inputs")
         for position, name in enumerate(inputs):
-            if name not in LEVELS:
+            if not isinstance(name, str) or name not in LEVELS:
                 raise at.fail(f"an input is one of {', '.join(LEVELS)}, found {name!r:.40}", "inputs", position)
             if name in self.known:
                 raise at.fail(f"the input {name} is listed twice", "inputs", position)
@@ -274,13 +274,15 @@ class _Reader:
         return len(self.rows) + value
 
     def _find(self, name: Any, here: tuple[str | int, ...]) -> str | int:
-        if isinstance(name, str) and name in self.known:
+        if not isinstance(name, str):
+            raise self.document.fail(f"expected the name of a row or of an input, found {name!r:.40}", *here)
+        if name in self.known:
             return self.known[name]
         if name in LEVELS:
             raise self.document.fail(f"reads {name}, which 'inputs:' does not list", *here)
         if name in _names_in(self.document.values.get("rows")):
             raise self.document.fail(f"reads '{name}', a row that does not come before it: a neck has no cycles", *here)
-        raise self.document.fail(f"there is no row or input '{name}'.{nearest(str(name), self.known)}", *here)
+        raise self.document.fail(f"there is no row or input '{name}'.{nearest(name, self.known)}", *here)
 
     def _read_outputs(self) -> dict[str, str | int]:
         found = self.document.values["outputs"]

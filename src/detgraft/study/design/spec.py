@@ -33,6 +33,8 @@ _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 _ENDING = r"\.(?:pth|pt|safetensors|bin)"
 _WEIGHTS_FILE = re.compile(rf"""'([^'\n]+{_ENDING})'|"([^"\n]+{_ENDING})"|([^\s,()\[\]{{}}='"]+{_ENDING})(?!\w)""")
 
+_NECK_FILE = re.compile(r"""\bfrom\s*=\s*(?:'([^'\n]+)'|"([^"\n]+)"|([^\s,()'"]+))""")
+
 
 @dataclass(frozen=True)
 class StudySpec:
@@ -268,10 +270,11 @@ def fingerprints(spec: StudySpec) -> dict[str, str]:
 
 
 def weights_files(spec: StudySpec, model: str) -> set[str]:
-    """Names of the weights files that a model asks for, in its expression or in its YAML, as written there."""
+    """Names of the files that a model asks for, as written: weights, and in an expression the file of a neck."""
     path = Path(spec.resolve(model))
     text = path.read_text("utf-8", "replace") if path.suffix in (".yaml", ".yml") and path.is_file() else model
-    found = {match[1] or match[2] or match[3] for match in _WEIGHTS_FILE.finditer(text)}
+    patterns = (_WEIGHTS_FILE,) if text != model else (_WEIGHTS_FILE, _NECK_FILE)
+    found = {match[1] or match[2] or match[3] for pattern in patterns for match in pattern.finditer(text)}
     return {name for name in found if Path(spec.resolve(name)).is_file()}
 
 
