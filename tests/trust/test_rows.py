@@ -172,7 +172,7 @@ def test_an_expression_never_writes_an_option_that_reads_as_channels() -> None:
         ("CA", "CoordAtt"),
         ("Upsample", "nn.Upsample"),
         ("Concat_BiFPN", "WeightedConcat"),
-        ("VoVGSCSP", "detgraft new block"),
+        ("InvolutionStage", "detgraft new block"),
         ("Involution", "plugins="),
     ],
 )

@@ -44,7 +44,7 @@ def ours(source: Any, name: str, args: list[Any]) -> str:
 
 
 _SPACE_TO_DEPTH = "It is half of SPDConv: one row [-1, 1, SPDConv, [CHANNELS, 3, 2]] for it and the Conv behind it"
-_ADDS = "It adds its inputs; WeightedConcat concatenates them with a learned weight each"
+_ADDS = "It adds its inputs, as BiFPNAdd, [CHANNELS] does; WeightedConcat concatenates them with a learned weight each"
 _HEAD = "Heads stay Ultralytics' own, so that losses and exports do: write Detect"
 _DCN = "The version decides what is meant; DCNv2 is here"
 
