@@ -21,7 +21,7 @@ from detgraft.study.design.seal import seal
 from detgraft.study.judge.analysis import ArmSummary, against_scale, analyse
 from detgraft.study.judge.result import Cost
 from detgraft.study.judge.statistics import Verdict, compare, points
-from detgraft.study.report.report import Report, claims_html, headline, loaded, markdown_text, write_report
+from detgraft.study.report.report import Report, claims_html, headline, loaded, markdown_text, remark, write_report
 from detgraft.study.run.store import StudyFolder
 
 pytest.importorskip("plotly", reason="the extra study is not installed")
@@ -69,7 +69,9 @@ def test_the_tables_hold_the_results(study: StudyFolder, written: Report) -> Non
         row = table_row(page, "variant", item.comparison.variant)
         assert points(item.comparison.difference) in row
         assert item.comparison.verdict.value in row
-        assert html.escape(item.comparison.reason, quote=False)[:40] in page
+        assert html.escape(item.comparison.reason, quote=False)[:40] not in page, "it only repeats the row"
+        said = remark(item)
+        assert not said or html.escape(said, quote=False)[:60] in page
         assert points(item.comparison.difference) in markdown
     assert [row["resumed"] for row in rows].count("True") == 1
     assert "carafe (seed 1)" in page

@@ -12,6 +12,7 @@ from detgraft.errors import MissingExtraError
 OPTIONAL = {
     "faster_coco_eval": ("faster-coco-eval", "study"),
     "plotly": ("plotly", "study"),
+    "openpyxl": ("openpyxl", "thesis"),
     "ray": ("ray", "ray"),
     "mlflow": ("mlflow-skinny", "mlflow"),
     "tensorboard": ("tensorboard", "tensorboard"),

@@ -169,7 +169,7 @@ def _pretrain(words: Words = None) -> None:
 
 @app.command("study", cls=KeyedCommand)
 def _study(
-    action: Annotated[str, typer.Argument(metavar="init|run|retry|status|report|screen")],
+    action: Annotated[str, typer.Argument(metavar="init|run|retry|status|report|export|screen")],
     words: Words = None,
     json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""``detgraft study init | run | retry | status | report | screen``: a fair comparison over several seeds."""
+"""``detgraft study init | run | retry | status | report | export | screen``: a fair comparison over several seeds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from detgraft.study.api import Study
 from detgraft.study.design.spec import StudySpec
 from detgraft.study.screen import screen
 
-ACTIONS = ("init", "run", "retry", "status", "report", "screen")
+ACTIONS = ("init", "run", "retry", "status", "report", "export", "screen")
 _OWN = {
     "run": ("retry", "resume", "extend"),
     "retry": ("resume", "extend"),
     "status": (),
     "report": ("to", "claims"),
+    "export": ("to", "lang"),
     "init": ("to", "force"),
     "screen": ("budget", "keep", "short", "retry", "resume"),
 }
@@ -58,6 +59,11 @@ def command(action: str, words: Sequence[str], *, as_json: bool) -> int:
         claims = own.get("claims")
         written = api.report(spec, Path(str(own["to"])) if "to" in own else None, Path(str(claims)) if claims else None)
         print(json.dumps({"html": str(written.html)}) if as_json else written.html)
+        return 0
+    if action == "export":
+        made = api.export(spec, Path(str(own["to"])) if "to" in own else None, str(own.get("lang", "en")))
+        plain = {"folder": str(made.folder), "files": [one.name for one in made.files], "left_out": made.left_out}
+        print(json.dumps(plain) if as_json else "\n".join([*map(str, made.files), *filter(None, [made.left_out])]))
         return 0
     if action in ("run", "retry"):
         found = api.run(

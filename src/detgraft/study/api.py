@@ -25,6 +25,7 @@ from detgraft.study.design.spec import (
 from detgraft.study.design.template import TEMPLATE
 from detgraft.study.judge.analysis import mixed_versions, progress
 from detgraft.study.judge.evidence import State
+from detgraft.study.report.export import Exported, export_study
 from detgraft.study.report.report import Report, headline, write_report
 from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
 from detgraft.study.run.inputs import announce, forget_replaced_weights
@@ -280,6 +281,22 @@ def report(study: Study, to: Path | None = None, claims: Path | None = None) -> 
     written = write_report(folder, to or folder.path / "report", claims)
     folder.remember()
     return written
+
+
+def export(study: Study, to: Path | None = None, lang: str = "en") -> Exported:
+    """Write a study's tables (LaTeX, CSV, xlsx), figures (SVG, PDF), methods paragraph and BibTeX citations.
+
+    Args:
+        study: See :func:`open_study`.
+        to: Folder to write into; ``export`` in the study's folder by default.
+        lang: ``en`` or ``zh``.
+
+    Raises:
+        StudyError: There is no finished pair of runs to compare, or the results belong to another study.
+    """
+    folder = StudyFolder(open_study(study))
+    folder.check_unchanged()
+    return export_study(folder, to or folder.path / "export", lang)
 
 
 def init(path: str | Path = "study.yaml", force: bool = False) -> Path:

@@ -25,7 +25,7 @@ from detgraft.measure.load import LOADED
 from detgraft.study.design.errors import DamagedError, StudyError
 from detgraft.study.design.seal import read_sealed
 from detgraft.study.design.terms import MEASURED
-from detgraft.study.judge.analysis import BEST, Analysis, ArmSummary, analyse, figures_of, ultralytics_of
+from detgraft.study.judge.analysis import BEST, Analysis, ArmSummary, Judged, analyse, figures_of, ultralytics_of
 from detgraft.study.judge.evidence import State
 from detgraft.study.judge.result import SplitMetrics
 from detgraft.study.judge.statistics import Verdict, points
@@ -189,6 +189,11 @@ def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]
         "identity": json.dumps(spec.identity(), indent=1),
         "claims": claims,
         "screen": _screen(found, folder),
+        "remarks": [(item.comparison.variant, text) for item in found.judged if (text := remark(item))],
+        "with_pictures": any(
+            math.isfinite(end) for item in found.judged for end in (item.pictures_low, item.joint_low)
+        ),
+        "costs": _shown_costs(found),
         **_provenance(found),
     }
 
@@ -243,6 +248,26 @@ def shown_figures(found: Analysis) -> list[str]:
     """The figures that at least one arm has, the deciding one left out."""
     names = (*figures_of(found.task), *BEST)
     return [k for k in names if k != found.primary and any(arm.figures.get(k) is not None for arm in found.arms)]
+
+
+def _shown_costs(found: Analysis) -> set[str]:
+    """The columns of cost, and of weights taken over, that are not empty everywhere."""
+    shown = {
+        k for k in ("gflops", "latency_ms", "memory_mib") for arm in found.arms if getattr(arm.cost, k) is not None
+    }
+    return shown | ({"taken"} if any(arm.taken_over != "nothing" for arm in found.arms) else set())
+
+
+def remark(item: Judged) -> str:
+    """What there is to say of a variant beyond its row of the table; empty where there is nothing."""
+    found = item.comparison
+    text = found.reason
+    if text.startswith(f"{points(found.difference)} points over"):  # the row says so much
+        cut = re.search(r"[;.,] (?=\w)(?!Holm|and the whole)", text)
+        text = text[cut.end() :] if cut else ""
+        text = text[:1].upper() + text[1:]
+    parts = [text, item.only_here, f"Instead of the graft: {item.scale}" if item.scale else ""]
+    return " ".join(part for part in parts if part)
 
 
 def judged_by(found: Analysis) -> str:

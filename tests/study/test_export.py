@@ -1,0 +1,133 @@
+"""What a thesis takes from a study: the report's numbers in LaTeX, CSV and xlsx, figures, a paragraph, citations."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up import finished_study
+
+from detgraft.errors import ArgumentError
+from detgraft.study.api import export, report
+from detgraft.study.report.export import Table, bibliography, latex, latex_text
+from detgraft.study.report.report import verdicts_json
+from detgraft.study.run.store import StudyFolder
+
+pytest.importorskip("plotly", reason="the extra study is not installed")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    return finished_study(tmp_path_factory.mktemp("study"), pictures=False)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    raw = path.read_bytes()
+    assert raw.startswith(b"\xef\xbb\xbf"), "spreadsheets read it as UTF-8 only with a byte order mark"
+    return list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"))))
+
+
+def test_every_number_is_that_of_the_verdicts(study: StudyFolder, tmp_path: Path) -> None:
+    made = export(study.spec, tmp_path / "out")
+    said = verdicts_json(report(study.spec, tmp_path / "report").analysis)
+    rows = {row["variant"]: row for row in rows_of(tmp_path / "out" / "differences.csv")}
+    for verdict in said["verdicts"]:
+        row = rows[verdict["variant"]]
+        assert float(row["difference"]) == pytest.approx(100 * verdict["difference"])
+        assert float(row["95 % low"]) == pytest.approx(100 * verdict["low"])
+        assert float(row["p (Holm)"]) == pytest.approx(verdict["p_holm"])
+        assert row["verdict"] == verdict["verdict"]
+    arms = {row["arm"]: row for row in rows_of(tmp_path / "out" / "arms.csv")}
+    tex = (tmp_path / "out" / "arms.tex").read_text("utf-8")
+    for arm in said["arms"]:
+        assert float(arms[arm["name"]]["AP"]) == pytest.approx(100 * arm["primary"]["mean"])
+        assert float(arms[arm["name"]]["AP75"]) == pytest.approx(100 * arm["figures"]["AP75"])
+        assert f"{latex_text(arm['name'])} & {len(arm['seeds'])} & {100 * arm['primary']['mean']:.2f} &" in tex
+    assert "AP_large" not in arms["carafe"], "a column that is empty everywhere is left out"
+    assert {path.name for path in made.files} >= {
+        *("arms.csv", "arms.tex", "differences.csv", "differences.tex", "methods.txt", "citations.bib"),
+        *("differences.svg", "differences.pdf", "accuracy.svg", "accuracy.pdf"),
+    }
+    assert (tmp_path / "out" / "differences.pdf").read_bytes().startswith(b"%PDF")
+    assert b"<svg" in (tmp_path / "out" / "accuracy.svg").read_bytes()
+
+
+def test_the_workbook_opens_with_numbers_as_numbers(study: StudyFolder, tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="the extra thesis is not installed")
+    export(study.spec, tmp_path)
+    book = openpyxl.load_workbook(tmp_path / "study.xlsx")
+    assert book.sheetnames == ["arms", "differences"]
+    head, *rows = book["differences"].iter_rows(values_only=True)
+    shown = {row["variant"]: row for row in rows_of(tmp_path / "differences.csv")}
+    for row in rows:
+        assert isinstance(row[1], float)
+        assert row[1] == pytest.approx(float(shown[row[0]]["difference"]))
+    assert head[0] == "variant"
+
+
+def test_a_missing_openpyxl_is_named_and_the_rest_is_written(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    made = export(study.spec, tmp_path)
+    assert "study.xlsx is left out" in made.left_out
+    assert "[thesis]" in made.left_out
+    assert not (tmp_path / "study.xlsx").exists()
+    assert (tmp_path / "methods.txt").is_file()
+
+
+def test_chinese_tables_and_paragraph(study: StudyFolder, tmp_path: Path) -> None:
+    export(study.spec, tmp_path, lang="zh")
+    rows = rows_of(tmp_path / "differences.csv")
+    assert {row["结论"] for row in rows} == {"有效", "无可测差异", "无法判断（种子过少）"}
+    assert "6 个随机种子" in (tmp_path / "methods.txt").read_text("utf-8")
+    with pytest.raises(ArgumentError, match="lang: expected en or zh, found 'de'"):
+        export(study.spec, tmp_path, lang="de")
+
+
+def test_the_paragraph_says_how_it_was_done(study: StudyFolder, tmp_path: Path) -> None:
+    export(study.spec, tmp_path)
+    text = (tmp_path / "methods.txt").read_text("utf-8")
+    for words in ("carafe", "base yolo11n", "6 random seeds", "Holm-adjusted", "4 epochs at 64 pixels", "detgraft 0"):
+        assert words in text
+    assert json.dumps(text)
+
+
+def test_citations_come_from_the_catalogue(study: StudyFolder) -> None:
+    text = bibliography(study.spec)
+    assert text.count("@misc{") == 2
+    assert "CARAFE" in text
+    assert "ConvNeXt V2" in text
+    assert "year = {20" in text
+
+
+def test_latex_prints_any_name_as_it_is() -> None:
+    assert latex_text(r"a_b & 50% {x} \~^#$") == (
+        r"a\_b \& 50\% \{x\} \textbackslash{}\textasciitilde{}\textasciicircum{}\#\$"
+    )
+    text = latex(Table("t", ("arm", "AP"), (("a_b", 1.234), ("c", None)), (0, 2)))
+    assert "a\\_b & 1.23 \\\\" in text
+    assert "c & -- \\\\" in text
+    assert text.count("rule\n") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-extra)")
+def test_latex_compiles_the_tables(study: StudyFolder, tmp_path: Path) -> None:
+    export(study.spec, tmp_path)
+    (tmp_path / "all.tex").write_text(
+        "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs}\\begin{document}"
+        "\\input{arms.tex}\\input{differences.tex}\\end{document}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")
