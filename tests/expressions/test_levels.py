@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from expression_support import needs_base
+import torch
+from expression_support import needs_base, one_step
 
 from detgraft import build, list_grafts
 from detgraft.catalog.registry import catalogue
@@ -13,6 +14,7 @@ from detgraft.errors import ArgumentError, PlanError
 from detgraft.upstream.describe.expressions import compose_mapping
 from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.describe.plans import plan_of
+from detgraft.upstream.model.transfer import report_of
 
 STOCK = [
     *((f"yolov8{scale}", level) for scale in "nsm" for level in ("p2", "p6")),
@@ -93,3 +95,46 @@ def test_a_row_cannot_name_a_level() -> None:
 def test_levels_are_listed() -> None:
     assert {entry.name for entry in list_grafts("p?")} == {"p2", "p6"}
     assert catalogue.get("P6").site == "level"
+
+
+def test_transfer_follows_layers_and_the_heads_branches() -> None:
+    """The branch of P3 is the second one behind +p2; by its number alone P2 would get P3's tensors where they fit."""
+    source: Any = build("yolov8n", nc=3)
+    target: Any = build("yolov8n+p2", nc=3)
+    target.load(source, verbose=False)
+    given, found = source.state_dict(), target.state_dict()
+    for name in ("0.conv.weight", "1.conv.weight", "2.weight"):
+        for level in range(3):
+            assert torch.equal(found[f"model.28.cv2.{level + 1}.{name}"], given[f"model.22.cv2.{level}.{name}"])
+        assert not torch.equal(found[f"model.28.cv2.0.{name}"], given[f"model.22.cv2.0.{name}"])
+    assert torch.equal(found["model.22.conv.weight"], given["model.16.conv.weight"])
+    report = report_of(target)
+    assert report is not None
+    assert {layer.index for layer in report.layers if layer.status == "new"} == {18, 19, 21}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["rtdetr-l", "yolo26n-depth"])
+def test_a_head_without_strides_learns_of_the_level(base: str) -> None:
+    needs_base(base)
+    assert int(build(f"{base}+p6").stride.max()) == 64
+    assert int(build(f"{base}+p2").stride.max()) == 32
+
+
+TASKS = {"": "detect", "-seg": "segment", "-pose": "pose", "-obb": "obb"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["p2", "p6", "p2+p6", "p2+repvit_m0_6", "p6+convnextv2_atto"])
+@pytest.mark.parametrize(
+    "base",
+    [
+        *(f"{base}{suffix}" for base in ("yolov8n", "yolo11n", "yolo26n") for suffix in TASKS),
+        *("yolov3", "yolov5n", "yolov6n", "yolov9t", "yolov9e", "yolov10n", "yolov10x", "yolo12n", "rtdetr-l"),
+    ],
+)
+def test_every_base_learns_with_further_levels(base: str, level: str) -> None:
+    needs_base(base)
+    name, _, suffix = base.partition("-")
+    task = TASKS.get(f"-{suffix}" if suffix else "", "detect")
+    assert one_step(build(f"{base}+{level}", nc=3), task, 3, 256 if name == "rtdetr" else 128) == []

@@ -59,7 +59,8 @@ def p2(base: Base) -> Composition:
     last, lateral = neck.down[-1], neck.backbone_end(P2)
     share, notes = _share_of_p2(neck, lateral)
     step = last.like(_copied(last.rows, share, lambda s: lateral if neck.stride(s) == P3 else (last.end, 0)))
-    low, added = last.end, list(step.rows)
+    low = last.end
+    neck.insert(step.rows, behind=last.end)
     if neck.up:
         first = neck.up[0]
         halving = _copied(first.before, 1, _from(step.end))
@@ -75,8 +76,7 @@ def p2(base: Base) -> Composition:
         shell = _copied(last.shell, 1, _from(join))
         low = shell[-1]
         _reread(first.before, last.end, low)
-        added += [*halving, join, *shell]
-    neck.insert(added, behind=last.end)
+        neck.insert([*halving, join, *shell], before=first.before[0])
     neck.head_reads(last.end, [step.end, low])
     return base.written(neck.nodes, notes)
 

@@ -14,6 +14,9 @@ from detgraft.plan.document import SECTIONS
 RECORD = "detgraft_rows"
 """Key of a description under which each row's name stands with its meaning; Ultralytics ignores it."""
 
+COMPOSED = "detgraft"
+"""Key of a composed description under which it says how it came about; Ultralytics ignores it."""
+
 GRAFT, STOCK = "graft", "stock"
 
 

@@ -133,12 +133,16 @@ def _starts(rows: Sequence[tuple[str, Sequence[Any], int]]) -> list[int]:
     return starts
 
 
-def renumber(state: Mapping[str, Tensor], layers: Mapping[int, int]) -> dict[str, Tensor]:
+def renumber(
+    state: Mapping[str, Tensor], layers: Mapping[int, int], branches: Mapping[str, Mapping[int, int]] | None = None
+) -> dict[str, Tensor]:
     """Rename a source's tensors to the target's layer numbers; layers that go nowhere are left out.
 
     Args:
         state: State dict of the source, keys ``model.INDEX.name``.
         layers: Target layer index to source layer index.
+        branches: For a list of modules in the target (``model.28.cv2``) which of its entries continues which of the
+            source's; entries that are not named are left out.
     """
     targets: dict[int, list[int]] = {}
     for target, origin in layers.items():
@@ -150,8 +154,17 @@ def renumber(state: Mapping[str, Tensor], layers: Mapping[int, int]) -> dict[str
             renamed[key] = value
             continue
         for target in targets.get(int(found.group(1)), ()):
-            renamed[f"model.{target}.{found.group(2)}"] = value
+            for name in _moved(f"model.{target}.{found.group(2)}", branches or {}):
+                renamed[name] = value
     return renamed
+
+
+def _moved(name: str, branches: Mapping[str, Mapping[int, int]]) -> list[str]:
+    for prefix, kept in branches.items():
+        number, _, rest = name.removeprefix(f"{prefix}.").partition(".")
+        if name.startswith(f"{prefix}.") and number.isdigit():
+            return [f"{prefix}.{new}.{rest}" for new, old in kept.items() if old == int(number)]
+    return [name]
 
 
 def make_report(

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,8 @@ from detgraft.upstream.describe.resolve import locate
 from detgraft.upstream.describe.strides import strides_of
 from detgraft.upstream.release.capabilities import stock_module
 
-_TEXT = frozenset({"C2fAttn", "ImagePoolingAttn"})
-
-RECORD = "detgraft"
-"""Key of a composed description under which it says how it came about; Ultralytics ignores it."""
+RECORD = meanings.COMPOSED
+"""Key of a composed description under which it says how it came about."""
 
 
 def read_description(text: str, original: Callable[[str], dict[str, Any]] | None = None) -> Description:
@@ -84,10 +82,8 @@ def compose_expression(text: str) -> Description:
         refuse_no_graft(term.name, where)
     entries = [entry_of(term, where) for term in rows_only.grafts]
     base = load_yaml(expression.base_yaml)
-    plan = plan_of(base)
-    _refuse_text(plan, where)
     if not entries:
-        return _with_losses(expression, base, plan)
+        return _with_losses(expression, base, plan_of(base))
     skeleton = _skeleton(base, rows_only, entries)
     rest = [(term, entry) for term, entry in zip(rows_only.grafts, entries, strict=True) if not is_structural(entry)]
     strides = strides_of(skeleton.mapping, str(expression)) if rest else {}
@@ -107,8 +103,10 @@ def compose_expression(text: str) -> Description:
         "origins": found.origins if skeleton.origins is None else followed(skeleton.origins, found.origins),
         "notes": notes,
     }
+    if skeleton.levels != skeleton.base_levels:
+        record |= {"levels": list(skeleton.levels), "base_levels": list(skeleton.base_levels)}
     rows = {**sections(found), meanings.RECORD: found.meanings}
-    mapping = {**base, **rows, "yaml_file": f"{expression}.yaml", RECORD: record}
+    mapping = {**base, **rows, "yaml_file": f"{expression}.yaml", meanings.COMPOSED: record}
     asked = added(base, expression)
     return Description.of({**mapping, LOSSES: asked} if asked else mapping, base=expression.base_yaml)
 
@@ -121,7 +119,7 @@ def _with_losses(expression: Expression, base: dict[str, Any], plan: Plan) -> De
         "origins": list(range(sum(row.span for row in plan.rows))),
         "notes": [],
     }
-    mapping = {**base, "yaml_file": f"{expression}.yaml", RECORD: record, LOSSES: added(base, expression)}
+    mapping = {**base, "yaml_file": f"{expression}.yaml", meanings.COMPOSED: record, LOSSES: added(base, expression)}
     return Description.of(mapping, base=expression.base_yaml)
 
 
@@ -134,12 +132,16 @@ class _Skeleton:
         mapping: Its description.
         origins: The layer of the stock base that each of its layers continues; None where no term changed anything.
         notes: What the terms said.
+        levels: Strides of the features that the head reads.
+        base_levels: The same of the stock base.
     """
 
     name: str
     mapping: dict[str, Any]
     origins: list[int | None] | None = None
     notes: tuple[str, ...] = ()
+    levels: tuple[int, ...] = ()
+    base_levels: tuple[int, ...] = ()
 
 
 def _skeleton(base: dict[str, Any], expression: Expression, entries: Sequence[Graft]) -> _Skeleton:
@@ -155,19 +157,16 @@ def _skeleton(base: dict[str, Any], expression: Expression, entries: Sequence[Gr
         name = f"{found.name}+{term}"
         rows = {**sections(changed), meanings.RECORD: changed.meanings, "yaml_file": f"{name}.yaml"}
         origins = changed.origins if found.origins is None else followed(found.origins, changed.origins)
-        found = _Skeleton(name, {**found.mapping, **rows}, origins, (*found.notes, *changed.notes))
-    return found
+        before = found.base_levels or _levels(found.mapping, strides)
+        found = _Skeleton(name, {**found.mapping, **rows}, origins, (*found.notes, *changed.notes), base_levels=before)
+    if found.origins is None:
+        return found
+    return replace(found, levels=_levels(found.mapping, strides_of(found.mapping, str(expression))))
 
 
-def _refuse_text(plan: Plan, where: Location) -> None:
-    """Refuse models whose layers read a text's embedding beside the picture's features."""
-    for row in plan.rows:
-        if row.module in _TEXT or row.module.startswith(("World", "YOLOE")):
-            raise PlanError(
-                f"models that are led by a text (YOLO-World, YOLOE) cannot be grafted: '{row.module}' of {plan.source} "
-                "reads the text's embedding, too. Graft a detector without text, such as yolov8n or yolo11n-seg",
-                where,
-            )
+def _levels(mapping: dict[str, Any], strides: Mapping[int, int]) -> tuple[int, ...]:
+    """Strides of the features that a description's head reads; 0 for what is no single feature."""
+    return tuple(strides.get(source, 0) for source in plan_of(mapping).rows[-1].sources)
 
 
 @functools.lru_cache(maxsize=256)
@@ -194,7 +193,7 @@ def to_yaml(mapping: Mapping[str, Any]) -> str:
         PlanError: The description is malformed.
     """
     plan = plan_of(dict(mapping))
-    record = mapping.get(RECORD)
+    record = mapping.get(meanings.COMPOSED)
     name, notes = Path(str(mapping.get("yaml_file") or "model")).name, []
     if isinstance(record, dict):
         name, notes = record["expression"], record.get("notes", [])
@@ -208,7 +207,7 @@ def to_yaml(mapping: Mapping[str, Any]) -> str:
             first = plan.scaling.name
             for letter in sorted(value, key=lambda letter: letter != first):
                 lines.append(f"  {letter}: {_flow(list(value[letter]))}")
-        elif key not in (*SECTIONS, "scale", "yaml_file", RECORD, meanings.RECORD):
+        elif key not in (*SECTIONS, "scale", "yaml_file", meanings.COMPOSED, meanings.RECORD):
             lines.append(f"{key}: {_flow(value)}")
     for section in SECTIONS:
         lines += ["", f"{section}:", "  # [from, repeats, module, args]"]

@@ -18,6 +18,7 @@ from detgraft.errors import DetgraftError, Location, PlanError
 from detgraft.plan.rows import Plan
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.plans import plan_of
+from detgraft.upstream.describe.text import CHANGES_TEXT, empty_text, is_kind, run_layer
 from detgraft.upstream.parser.names import names_grafts
 from detgraft.upstream.parser.parse import Call, declared_channels, parse_grafted, parse_stock
 from detgraft.upstream.release.quiet import quiet
@@ -104,6 +105,7 @@ def run_on_meta(mapping: dict[str, Any], ch: int, height: int, width: int) -> It
     declared = _declared(mapping, ch)
     outputs: list[Any] = []
     x: Any = torch.zeros(2, ch, height, width, device="meta")
+    text = empty_text(x)
     for index, layer in enumerate(list(layers)[:-1]):
         source: Any = layer.f
         if source != -1:
@@ -111,12 +113,14 @@ def run_on_meta(mapping: dict[str, Any], ch: int, height: int, width: int) -> It
         run = LayerRun(index, str(layer.type), shapes_of(x), [], declared[index], layer)
         try:
             with torch.device("meta"):
-                x = layer(x)
+                x, text = run_layer(layer, x, text)
         except Exception as error:
             run.error = _first_line(error)
         else:
             run.outputs = shapes_of(x)
             # A backbone's list is read through its selectors, so only those declare channels that count.
+            if is_kind(layer, CHANGES_TEXT):
+                run.outputs, run.declared = shapes_of(text), None
             if isinstance(x, (list, tuple)) and isinstance(run.declared, int):
                 run.declared = None
         yield run

@@ -13,6 +13,7 @@ from ultralytics.nn import tasks
 
 from detgraft.errors import DetgraftError, Location, PlanError
 from detgraft.plan.weights_files import without_files
+from detgraft.upstream.describe.text import empty_text, run_layer
 from detgraft.upstream.parser.names import names_grafts
 from detgraft.upstream.release.quiet import quiet
 
@@ -65,11 +66,12 @@ def _run(layers: nn.Sequential, image: Tensor) -> dict[int, int]:
     outputs: list[Any] = []
     strides: dict[int, int] = {}
     x: Any = image
+    text = empty_text(image)
     for index, layer in enumerate(list(layers)[:-1]):  # the head needs no stride and may not run on the meta device
         source: Any = layer.f
         if source != -1:
             x = outputs[source] if isinstance(source, int) else [x if j == -1 else outputs[j] for j in source]
-        x = layer(x)
+        x, text = run_layer(layer, x, text)
         outputs.append(x)
         if isinstance(x, Tensor) and x.ndim == 4:
             strides[index] = round(PROBE_SIZE / x.shape[-1])

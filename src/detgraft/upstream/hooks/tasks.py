@@ -33,7 +33,7 @@ from detgraft.catalog.registry import catalogue
 from detgraft.errors import ArgumentError, DetgraftError, UpstreamError
 from detgraft.plan import meanings
 from detgraft.plan.losses import KEY as LOSSES
-from detgraft.upstream.model.marks import MARK, is_grafted, is_stock, settle_rows, source_of
+from detgraft.upstream.model.marks import MARK, is_composed, is_grafted, is_stock, settle_rows, source_of
 
 
 def install() -> None:
@@ -213,6 +213,10 @@ def _after_init(original: Any) -> Callable[..., Any]:
             setattr(self, MARK, __version__)
             self.yaml = {**without_files(copy.deepcopy(mapping)), meanings.RECORD: meanings_of(mapping)}
             record_inputs(self)
+        if is_composed(self):
+            from detgraft.upstream.model.sizes import widen_stride
+
+            widen_stride(self)
 
     return __init__
 
@@ -242,7 +246,7 @@ def _fuse(original: Any) -> Callable[..., Any]:
 
 def _load(original: Any) -> Callable[..., Any]:
     def load(self: Any, weights: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_grafted(self) or is_grafted(source_of(weights)):
+        if any(asks(model) for asks in (is_grafted, is_composed) for model in (self, source_of(weights))):
             from detgraft.upstream.model.transfer import load_across
 
             return load_across(original, self, weights, *args, **kwargs)

@@ -140,6 +140,9 @@ def _model_class(mapping: dict[str, Any]) -> type:
         raise PlanError("the model has no head", Location(str(mapping.get("yaml_file") or "model description")))
     if last[2] == "RTDETRDecoder":
         return tasks.RTDETRDetectionModel  # type: ignore[no-any-return]
+    for head, name in (("WorldDetect", "WorldModel"), ("YOLOEDetect", "YOLOEModel"), ("YOLOESegment", "YOLOESegModel")):
+        if str(last[2]).startswith(head) and hasattr(tasks, name):  # their layers read a text, too
+            return getattr(tasks, name)  # type: ignore[no-any-return]
     task = tasks.guess_model_task(mapping)
     names = {
         "classify": "ClassificationModel",

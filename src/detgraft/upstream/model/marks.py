@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from detgraft.catalog.registry import catalogue
-from detgraft.plan.meanings import RECORD, record_of, row_names, rows_of
+from detgraft.plan.meanings import COMPOSED, RECORD, record_of, row_names, rows_of
 from detgraft.plan.rows import layers_of
 
 MARK = "detgraft_version"
@@ -17,6 +17,14 @@ MARK = "detgraft_version"
 def is_grafted(model: object) -> bool:
     """Say whether an Ultralytics model holds grafts."""
     return hasattr(model, MARK)
+
+
+def is_composed(model: object) -> bool:
+    """Say whether a model's rows were moved by an expression; with a level alone it holds no graft, but moved rows."""
+    mapping = getattr(model, "yaml", None)
+    record = mapping.get(COMPOSED) if isinstance(mapping, dict) else None
+    origins = record.get("origins") if isinstance(record, dict) else None
+    return isinstance(origins, list) and origins != list(range(len(origins)))
 
 
 def is_stock(module: nn.Module) -> bool:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from ultralytics.nn import tasks
 
 from detgraft.errors import DetgraftError, Location, WeightsError
+from detgraft.plan.meanings import COMPOSED
 from detgraft.plan.rows import layers_of
 from detgraft.plan.weights_files import is_input
-from detgraft.upstream.describe.expressions import RECORD
 from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.model.input_scales import carry_inputs
 from detgraft.upstream.model.marks import source_of
@@ -35,16 +35,21 @@ class Renumbered(nn.Module):
     Args:
         source: The model that the weights come from.
         layers: Target layer index to source layer index.
+        branches: Modules of the target's head with a branch per level, and for each branch the source's, see
+            :func:`moved_branches`.
     """
 
-    def __init__(self, source: Any, layers: Mapping[int, int]) -> None:
+    def __init__(
+        self, source: Any, layers: Mapping[int, int], branches: Mapping[str, Mapping[int, int]] | None = None
+    ) -> None:
         super().__init__()
         self.__dict__["source"] = source.float()
         self.layers = dict(layers)
+        self.branches = dict(branches or {})
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the source's tensors under the target's names."""
-        return renumber(self.__dict__["source"].state_dict(*args, **kwargs), self.layers)
+        return renumber(self.__dict__["source"].state_dict(*args, **kwargs), self.layers, self.branches)
 
     def float(self) -> Renumbered:
         """Return self; the source is in float32 already."""
@@ -68,10 +73,40 @@ def layer_map(source: Any, target: Any) -> dict[int, int]:
     names = [module for module, _, _ in from_rows]
     if names == [module for module, _, _ in to_rows]:
         return {index: index for index in range(len(target.model))}
-    record = target.yaml.get(RECORD)
+    record = target.yaml.get(COMPOSED)
     if isinstance(record, dict) and names == _base_modules(record):
         return {index: origin for index, origin in enumerate(record["origins"]) if origin is not None}
     return align_rows(from_rows, to_rows)
+
+
+def moved_branches(source: Any, target: Any) -> dict[str, dict[int, int]]:
+    """Find which branch of the target's head continues which of the source's, where a level was added to the base.
+
+    A head keeps a branch per level in lists (``cv2.0`` for its finest level). With a level more in front of them the
+    same number is another level's branch, whose tensors may fit by chance.
+
+    Args:
+        source: An Ultralytics model.
+        target: An Ultralytics model.
+
+    Returns:
+        The name of each such list in the target (``model.28.cv2``), and for each of its branches that has a
+        counterpart the number of that; empty where both heads read the same levels.
+    """
+    record = target.yaml.get(COMPOSED)
+    ours, theirs = (list(record.get(key, ())) if isinstance(record, dict) else [] for key in ("levels", "base_levels"))
+    if ours == theirs:
+        return {}
+    head, other = target.model[-1], source.model[-1]
+    kept = {new: theirs.index(stride) for new, stride in enumerate(ours) if stride in theirs}
+    return {
+        f"model.{len(target.model) - 1}.{name}": kept
+        for name, module in head.named_children()
+        if isinstance(module, nn.ModuleList)
+        and len(module) == len(ours)
+        and isinstance(getattr(other, name, None), nn.ModuleList)
+        and len(getattr(other, name)) == len(theirs)
+    }
 
 
 def _rows(mapping: Mapping[str, Any]) -> Rows:
@@ -104,7 +139,7 @@ def load_across(original: Any, target: Any, weights: Any, *args: Any, **kwargs: 
     if not hasattr(source, "yaml") or not hasattr(target, "yaml"):
         return original(target, weights, *args, **kwargs)
     layers = layer_map(source, target)
-    shown = Renumbered(source, layers)
+    shown = Renumbered(source, layers, moved_branches(source, target))
     result = original(target, shown, *args, **kwargs)
     given = shown.state_dict()
     report = _report(source, given, target, layers)
