@@ -225,6 +225,17 @@ def test_models_that_are_led_by_a_text_take_grafts(text: str) -> None:
     assert answer[0] is not None
 
 
+def test_a_text_led_model_is_opened_as_ultralytics_own_class(tmp_path: Path) -> None:
+    from detgraft.upstream.describe.resolve import locate
+
+    if locate("yolov8n-world.yaml") is None:
+        pytest.skip("this release has no such model")
+    assert type(detgraft.YOLO("yolov8n-world+carafe").model).__name__ == "WorldModel"
+    (tmp_path / "world.pt").touch()
+    with pytest.raises(ArgumentError, match="models led by a text"):
+        detgraft.YOLO("yolov8n-world+carafe", transfer=tmp_path / "world.pt")
+
+
 def _set_with_script(folder: Path, marker: Path) -> Path:
     script = f"from pathlib import Path\nPath({str(marker)!r}).write_text('ran')\n"
     content = {"path": str(folder), "train": "images/train", "val": "images/val", "names": {0: "a"}, "download": script}

@@ -16,6 +16,7 @@ from detgraft.errors import ArgumentError, DetgraftError
 from detgraft.plan.weights_files import without_downloads
 from detgraft.upstream.describe.description import Description, handed_on
 from detgraft.upstream.describe.expressions import to_yaml
+from detgraft.upstream.describe.text import LED_BY_TEXT
 from detgraft.upstream.model.arguments import (
     check_counts,
     check_format,
@@ -280,6 +281,11 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
         description = named_description(model)
         name = model_file(model) if description is None else description.text
         check_task(task, None if description is None else description.mapping, name)
+        if transfer is not None and description is not None and _head_of(description).startswith(LED_BY_TEXT):
+            raise ArgumentError(
+                f"transfer= does not go with {name}: Ultralytics has a class of its own for models led by a text. Open "
+                "it without, and give the checkpoint to its load(); weights follow moved layers there, too"
+            )
         with trusting(trust), handed_on(description):
             if description is not None and _names_rtdetr_head(description):
                 self.__class__ = RTDETR
@@ -295,9 +301,13 @@ class YOLO(_Grafting, ultralytics.YOLO):  # type: ignore[misc]
 
 
 def _names_rtdetr_head(description: Description) -> bool:
+    return _head_of(description) == "RTDETRDecoder"
+
+
+def _head_of(description: Description) -> str:
     head = description.mapping.get("head")
     last = head[-1] if isinstance(head, list) and head else None
-    return isinstance(last, list) and len(last) == 4 and last[2] == "RTDETRDecoder"
+    return str(last[2]) if isinstance(last, list) and len(last) == 4 else ""
 
 
 def open_model(
