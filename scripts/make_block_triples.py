@@ -740,12 +740,13 @@ def unireplknet(root: Path) -> Arrays:
     official = load(root / "AILab-CVC/UniRepLKNet/unireplknet.py", "official_unireplknet")
     official.get_root_logger = lambda: None
     kernels = ((3,), (13,), (13, 3), (13,))
-    return backbone(
-        official.UniRepLKNet(
-            3, None, (1, 1, 2, 1), (8, 8, 16, 16), kernel_sizes=kernels, init_cfg={"checkpoint": None},
-            attempt_use_lk_impl=False,
-        )
+    module = official.UniRepLKNet(
+        3, None, (1, 1, 2, 1), (8, 8, 16, 16), kernel_sizes=kernels, init_cfg={"checkpoint": None},
+        attempt_use_lk_impl=False,
     )  # fmt: skip
+    for number in range(4):  # the norms of the detection code, behind the features
+        setattr(module, f"norm{number}", nn.Identity())
+    return backbone(module)
 
 
 def lsknet(root: Path) -> Arrays:

@@ -1,8 +1,8 @@
 """Backbones that timm does not have: equal to their official code, with its parameters, foldable.
 
 The numbers in ``tests/golden/blocks`` were computed by the official code (see ``scripts/make_block_triples.py``), made
-narrow and shallow, and so were the parameters here, without classifiers: AILab-CVC/UniRepLKNet b5677d8 (with the norms
-of its detection code), zcablii/LSKNet cbe06ca, NUST-Machine-Intelligence-Laboratory/PKINet c1e72da,
+narrow and shallow, and so were the parameters here, without classifiers: AILab-CVC/UniRepLKNet b5677d8 (without the
+norms of its detection code), zcablii/LSKNet cbe06ca, NUST-Machine-Intelligence-Laboratory/PKINet c1e72da,
 huawei-noah/VanillaNet 6aaf731.
 """
 
@@ -30,15 +30,15 @@ from detgraft.errors import ArgumentError, CatalogError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "blocks"
 PARAMETERS = {
-    "unireplknet_a": 4_328_620,
-    "unireplknet_f": 6_105_000,
-    "unireplknet_p": 10_568_416,
-    "unireplknet_n": 18_179_000,
-    "unireplknet_t": 31_053_540,
-    "unireplknet_s": 55_689_048,
-    "unireplknet_b": 98_066_208,
-    "unireplknet_l": 218_541_744,
-    "unireplknet_xl": 386_645_568,
+    "unireplknet_a": 4_327_420,
+    "unireplknet_f": 6_103_560,
+    "unireplknet_p": 10_566_496,
+    "unireplknet_n": 18_176_600,
+    "unireplknet_t": 31_051_140,
+    "unireplknet_s": 55_686_168,
+    "unireplknet_b": 98_062_368,
+    "unireplknet_l": 218_535_984,
+    "unireplknet_xl": 386_637_888,
     "lsknet_t": 3_990_190,
     "lsknet_s": 13_840_892,
     "pkinet_t": 4_156_896,
@@ -68,7 +68,6 @@ NARROW: dict[str, tuple[Callable[[], nn.Module], Names]] = {
     "unireplknet": (
         lambda: UniRepLKNet(3, (8, 8, 16, 16), ((3,), (13,), (13, 3), (13,)), 0.5),
         [
-            (r"^norm(\d)", r"norms.\1"),
             (r"(stages\.\d\.\d)\.norm", r"\1.dwconv.norm"),
             (r"se\.down", "se.squeeze"),
             (r"se\.up", "se.excite"),

@@ -3,8 +3,9 @@
 Paper: "UniRepLKNet: A Universal Perception Large-Kernel ConvNet", CVPR 2024.
 Official source: github.com/AILab-CVC/UniRepLKNet, unireplknet.py, read at commit
 b5677d8fb0e7b8af61eac39c1bf02727f5afc1d5. Licence: Apache-2.0. None of the published weights are loaded here.
-Differences: a factor on the widths; no drop path; the classifier does not exist. A feature is what the official
-detection code takes: a stage's output behind a layer norm.
+Differences: a factor on the widths; no drop path; no classifier. A feature is the raw output of a stage,
+as with ConvNeXt V2: the layer norm that the official detection code puts behind each would learn nothing behind a
+feature that a detector does not read, and fail in distributed training.
 """
 
 from __future__ import annotations
@@ -81,7 +82,6 @@ class UniRepLKNet(nn.Module):
             nn.Sequential(*(UniRepLKBlock(channels, k, scale=scale) for k in sizes))
             for channels, sizes in zip(dims, kernels, strict=True)
         )
-        self.norms = nn.ModuleList(ChannelNorm(channels) for channels in dims)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -91,9 +91,9 @@ class UniRepLKNet(nn.Module):
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Return the features at reductions 4, 8, 16 and 32."""
         features = []
-        for down, stage, norm in zip(self.downsample_layers, self.stages, self.norms, strict=True):
+        for down, stage in zip(self.downsample_layers, self.stages, strict=True):
             x_BCHW = stage(down(x_BCHW))
-            features.append(norm(x_BCHW))
+            features.append(x_BCHW)
         return features
 
 
