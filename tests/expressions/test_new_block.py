@@ -52,12 +52,12 @@ def test_the_text_keeps_the_projects_style(rule: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("1block", "a block's name is a Python name"),
-        ("my-block", "a block's name is a Python name"),
-        ("../block", "a block's name is a Python name"),
-        ("模块", "a block's name is a Python name"),
-        ("class", "a block's name is a Python name"),
-        ("", "a block's name is a Python name"),
+        ("1block", "is a Python name"),
+        ("my-block", "is a Python name"),
+        ("../block", "is a Python name"),
+        ("模块", "is a Python name"),
+        ("class", "is a Python name"),
+        ("", "is a Python name"),
         ("carafe", "is registered already (as 'CARAFE')"),
         ("CoordAttention", "is registered already (as 'CoordAtt')"),
         ("C3k2", "is the name of a stock Ultralytics module"),

@@ -83,7 +83,7 @@ def test_list_json(cli: Cli) -> None:
 
 
 def test_list_takes_a_pattern(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [entry["name"] for entry in json.loads(cli("list", "RepViT*", "--json").out)]
+    names = [entry["name"] for entry in json.loads(cli("list", "RepViT_*", "--json").out)]
     assert names == [f"repvit_{size}" for size in ("m0_6", "m0_9", "m1_0", "m1_1", "m1_5", "m2_3")]
     monkeypatch.setenv("COLUMNS", "200")
     assert "convnextv2_atto" in cli("list", "convnext*").out

@@ -14,12 +14,18 @@ from typer.testing import CliRunner
 from detgraft import YOLO
 from detgraft.cli.main import app
 from detgraft.demo.made import make_shapes
-from detgraft.errors import DetgraftError
 from detgraft.upstream.model.pretrained import grafted_backbone
 
 FIRST = ["pretrain_epochs=1", "pretrain_imgsz=96", "pretrain_batch=4", "pretrain_workers=0", "pretrain_picture_every=0"]
 TINY = ["epochs=1", "imgsz=64", "batch=2", "workers=0", "device=cpu", "plots=False", "lr0=0.0", "warmup_epochs=0"]
 TINY += ["warmup_bias_lr=0.0", "optimizer=SGD", "name=second", "amp=False"]
+
+
+def refusal(*words: str) -> str:
+    """What the command says when it refuses its words."""
+    result = CliRunner().invoke(app, ["train", *words])
+    assert result.exit_code == 2, result.output
+    return " ".join(result.output.split())
 
 
 def run(*words: str) -> None:
@@ -84,13 +90,10 @@ def test_the_yamls_name_keeps_the_scale(tmp_path: Path) -> None:
 )
 def test_wrong_first_steps(model: str, words: list[str], message: str, tmp_path: Path) -> None:
     pictures = image_folder(tmp_path / "pictures", 2)
-    with pytest.raises(DetgraftError, match=message):
-        run(f"model={model}", "data=set.yaml", f"pretrain={pictures}", *words)
+    assert message in refusal(f"model={model}", "data=set.yaml", f"pretrain={pictures}", *words)
     assert not (tmp_path / "runs").exists()
 
 
 def test_settings_without_pictures() -> None:
-    with pytest.raises(DetgraftError, match="needs pretrain=FOLDER"):
-        run("model=yolo11n+convnextv2_atto", "data=set.yaml", "pretrain_epochs=1")
-    with pytest.raises(DetgraftError, match="no argument 'pretrian'"):
-        run("model=yolo11n+convnextv2_atto", "data=set.yaml", "pretrian=pictures")
+    assert "needs pretrain=FOLDER" in refusal("model=yolo11n+convnextv2_atto", "data=set.yaml", "pretrain_epochs=1")
+    assert "no argument 'pretrian'" in refusal("model=yolo11n+convnextv2_atto", "data=set.yaml", "pretrian=pictures")

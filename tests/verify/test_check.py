@@ -44,7 +44,7 @@ def test_random_numbers_and_the_model_stay_as_they_are(tiny: Callable[[str], str
     torch.manual_seed(3)
     numpy.random.seed(3)
     before = torch.random.get_rng_state(), numpy.random.get_state()[1].tolist()
-    assert run_check(model, "shapes", "gradients", "seeds", "fuse").passed
+    assert run_check(model, "shapes", "gradients", "losses", "seeds", "fuse").passed
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert numpy.random.get_state()[1].tolist() == before[1]
     after = model.model.state_dict()
@@ -90,5 +90,5 @@ def test_command_prints_json_and_exits_with_the_answer(tiny: Callable[[str], str
 
 def test_every_check_of_the_list_exists() -> None:
     assert list(CHECKS) == [
-        "shapes", "gradients", "seeds", "fuse", "portability", "ddp", "export", "cost", "data"
+        "shapes", "gradients", "losses", "seeds", "fuse", "portability", "ddp", "export", "cost", "data"
     ]  # fmt: skip

@@ -50,5 +50,9 @@ def find_existing(name: str | Path, known: Iterable[str] = ()) -> Path:
     # What is shipped has little to do with a user's own file, unless the names are nearly the same.
     stems = {Path(other).stem: other for other in known}
     shipped = re.search(r"'(.*?)'", nearest(slashed.stem, stems, 1, cutoff=0.8))
-    hint = nearest(slashed.name, siblings) or (f" Did you mean '{stems[shipped.group(1)]}'?" if shipped else "")
+    hint = (
+        nearest(slashed.name, siblings, cutoff=0.8)
+        or (f" Did you mean '{stems[shipped.group(1)]}'?" if shipped else "")
+        or nearest(slashed.name, siblings)
+    )
     raise DataError(f"no such file or folder (looked in {str(home.absolute())!r}).{where}{hint}", Location(str(name)))

@@ -74,7 +74,7 @@ def _refuse_unknown(name: str, *, is_description: bool) -> None:
         from ultralytics.engine.exporter import export_formats
 
         exported = sorted({Path(f"x{suffix}").suffix for suffix in export_formats()["Suffix"]} - {""})
-        if path.suffix.lower() not in exported:
+        if path.suffix.lower() not in (*exported, ".safetensors"):
             raise PlanError(
                 "is no model; expected a YAML, a checkpoint (.pt, .safetensors) or an exported model "
                 f"({', '.join(found for found in exported if found != '.pt')})",
