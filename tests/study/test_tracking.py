@@ -27,7 +27,7 @@ def finished(folder: Path, text: str) -> StudyFolder:
 
 def test_nothing_is_tracked_unless_asked(tmp_path: Path) -> None:
     study = finished(tmp_path, SMALL_STUDY)
-    assert sorted(p.name for p in study.path.iterdir()) == ["cells", "study.json"]
+    assert sorted(p.name for p in study.path.iterdir()) == ["cells", "study.json", "study.yaml"]
 
 
 def test_an_absent_tracker_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

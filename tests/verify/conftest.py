@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,12 +24,23 @@ BLOCK_LINE = 7
 """1-based line of the row with the block; it becomes layer 2."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def planted() -> None:
-    """Load the blocks with planted defects, as ``plugins=`` does."""
-    from detgraft.catalog.plugins import load_plugins
+@pytest.fixture(scope="session")
+def planted() -> str:
+    """Load the blocks with planted defects, as ``plugins=`` does; return what child processes inherit of it."""
+    from detgraft.catalog.plugins import ENVIRONMENT, load_plugins
 
-    load_plugins(Path(__file__).with_name("planted.py"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENVIRONMENT, "")
+        load_plugins(Path(__file__).with_name("planted.py"))
+        return os.environ[ENVIRONMENT]
+
+
+@pytest.fixture(autouse=True)
+def _children_know_them(planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Child processes of these tests load the blocks too, and those of other folders' tests do not."""
+    from detgraft.catalog.plugins import ENVIRONMENT
+
+    monkeypatch.setenv(ENVIRONMENT, planted)
 
 
 @pytest.fixture

@@ -41,11 +41,22 @@ def versions(*more: str) -> dict[str, str]:
     # The package's own number: what the metadata say of a source tree is as old as its last installation.
     found = {"detgraft": __version__, "python": platform.python_version()}
     for package in (*PACKAGES, *more):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+        version = version_of(package)
+        if version is not None:
+            found[package] = version
     return found
+
+
+def version_of(package: str) -> str | None:
+    """Version of an installed package, None where it is absent.
+
+    Args:
+        package: Its name as ``pip`` knows it.
+    """
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def hardware() -> dict[str, Any]:

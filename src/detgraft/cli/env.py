@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from importlib import metadata
+from importlib.metadata import entry_points
 from typing import Any
 
 from detgraft.base.extras import OPTIONAL
-from detgraft.base.provenance import EXPORTERS, hardware, versions
+from detgraft.base.provenance import EXPORTERS, hardware, version_of, versions
 from detgraft.catalog.plugins import GROUP
 
 SWITCHES = ("DETGRAFT_", "YOLO_", "ULTRALYTICS_", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
@@ -38,18 +38,11 @@ def environment() -> dict[str, dict[str, Any]]:
     return {
         "versions": dict(versions(*EXPORTERS)),
         "machine": machine,
-        "extras": {package: _version(package) for package, _ in sorted({*OPTIONAL.values()})},
-        "plug-ins": {point.name: point.value for point in metadata.entry_points(group=GROUP)},
+        "extras": {package: version_of(package) for package, _ in sorted({*OPTIONAL.values()})},
+        "plug-ins": {point.name: point.value for point in entry_points(group=GROUP)},
         "switches": {
             name: value
             for name, value in sorted(os.environ.items())
             if name.startswith(SWITCHES) and not any(word in name for word in hidden)
         },
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

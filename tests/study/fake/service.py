@@ -113,6 +113,14 @@ def class_names(data: str) -> dict[int, str]:
     return dict(enumerate(yaml.safe_load(Path(data).read_text())["names"]))
 
 
+def names_in(weights: str) -> dict[int, str]:
+    raise AssertionError("no models are compared here")
+
+
+def looking(trust: bool) -> Any:
+    raise AssertionError("no models are compared here")
+
+
 def wrong_arguments(values: Mapping[str, Any]) -> dict[str, str]:
     return {}
 

@@ -81,8 +81,7 @@ def compare(
     Raises:
         DataError: No pictures, or models with other classes.
     """
-    from detgraft.upstream.release.quiet import quiet
-    from detgraft.upstream.service.validation import class_names, detect, trusting
+    from detgraft.upstream.service.validation import detect, looking, names_in
 
     everything = _pictures(Path(source))
     chosen = everything
@@ -92,9 +91,9 @@ def compare(
     found: list[Detections] = []
     sizes: Array = np.zeros((0, 2))
     names: list[dict[int, str]] = []
-    with quiet(), trusting(trust):
+    with looking(trust):
         for model in (first, second):
-            names.append(class_names(model))
+            names.append(names_in(model))
             seen = detect(model, files, imgsz, SURE, OVERLAP, device)
             gathered = gather(replace(one, masks_DHW=None, points_DKC=None) for one in seen)  # boxes are compared
             found.append(gathered.detections)

@@ -24,6 +24,7 @@ import ultralytics
 from detgraft.errors import UpstreamError
 from detgraft.upstream.model import opening
 from detgraft.upstream.model.models import YOLO
+from detgraft.upstream.release.quiet import quiet
 from detgraft.upstream.service.training import device_name
 
 Array = npt.NDArray[Any]
@@ -213,15 +214,19 @@ def _rotated(ops: Any, corners_N2: Array) -> Array:
     return np.asarray(ops.xyxyxyxy2xywhr(corners_N2.reshape(1, -1).astype(np.float32))).reshape(5)
 
 
-def class_names(weights: str) -> dict[int, str]:
+def names_in(weights: str) -> dict[int, str]:
     """Return the class names of a checkpoint by index."""
     return {int(key): str(value) for key, value in YOLO(weights).names.items()}
 
 
 @contextlib.contextmanager
-def trusting(trust: bool) -> Iterator[None]:
-    """Let the checkpoints that are opened inside run their code, where ``trust`` says so."""
-    with opening.trusting(trust):
+def looking(trust: bool) -> Iterator[None]:
+    """Open and run checkpoints inside without a word of Ultralytics; with ``trust`` they may run the code they hold.
+
+    Args:
+        trust: See :func:`detgraft.upstream.model.opening.trusting`.
+    """
+    with quiet(), opening.trusting(trust):
         yield
 
 
