@@ -43,6 +43,7 @@ def test_own_block() -> None:
     assert text.count(" pass") == 2
 
 
+@pytest.mark.slow
 def test_train_a_graft(data: Path, tmp_path: Path) -> None:
     text = run("train_a_graft.py", "--data", data, "--model", "yolo11n+simam", "--project", tmp_path / "runs", *SMALL)
     assert "mAP50-95" in text

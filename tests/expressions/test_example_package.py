@@ -78,6 +78,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_all_that_register_knows_works(installed: dict[str, str], tmp_path: Path) -> None:
     found = run_python(BUILT, cwd=tmp_path, env=installed)
     assert found == {

@@ -138,7 +138,9 @@ def run(program: str, folder: Path, **environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("program", [_CARAFE, _RESPONSE], ids=["carafe", "response"])
+@pytest.mark.parametrize(
+    "program", [_CARAFE, pytest.param(_RESPONSE, marks=pytest.mark.slow)], ids=["carafe", "response"]
+)
 def test_kernels_in_the_interpreter(program: str, tmp_path: Path) -> None:
     """The kernels' arithmetic without a GPU."""
     assert run(program, tmp_path, TRITON_INTERPRET="1") == "equal"

@@ -260,6 +260,7 @@ def test_heads_that_have_no_place_for_a_loss(model: str, words: str) -> None:
         build(model)
 
 
+@pytest.mark.slow
 def test_rotated_boxes() -> None:
     plain = ready("yolo11n-obb")
     batch = batch_of(plain, imgsz=96)

@@ -27,6 +27,7 @@ WORDS = ["data=data.yaml", "base=yolo11n", "variants=carafe", "seeds=1", "epochs
 WORDS += ["controls=none", "bootstrap=20", "out=out"]
 
 
+@pytest.mark.slow
 def test_a_run_without_a_file_ends_with_verdict_report_and_a_folder_to_go_on_with(tmp_path: Path) -> None:
     for module in ("faster_coco_eval", "plotly"):
         pytest.importorskip(module, reason="the extra study is not installed")
