@@ -30,7 +30,7 @@ the licence of each one's weights stands on its model card.
 def text() -> str:
     names: dict[Provenance, list[str]] = {}
     for entry in catalogue:
-        if entry.origin == "detgraft":
+        if entry.origin == "detgraft" and entry.provenance != Provenance():  # `neck` has a file's rows, none of its own
             names.setdefault(entry.provenance, []).append(f"`{entry.name}`")
     rows = []
     for found, grafts in names.items():

@@ -381,7 +381,8 @@ GOLDENS: dict[str, Golden] = {
     "unireplk_block_13": Golden(lambda: UniRepLKBlock(8, 13), _unireplk(13)),
     "irmb": Golden(lambda: IRMB(16, 2, window=4, head=8), _IRMB),
     "focal_modulation": Golden(
-        lambda: FocalModulation(12), {f"focal_layers.{i}.0.": f"focal_layers.{i}." for i in range(2)}
+        lambda: FocalModulation(12),
+        {"f.": "project_in.", **{f"focal_layers.{i}.0.": f"focal_layers.{i}." for i in range(2)}},
     ),
     "scsa": Golden(lambda: SCSA(16, 4, 3), _SCSA),
     "bilevel_routing": Golden(lambda: BiLevelRouting(16, 4, 3, 2), {"qkv.qkv.": "qkv."}),

@@ -94,6 +94,24 @@ class ForgetsState(Plain):
         return super().forward(x) * self.scale
 
 
+class NamedAsTheParserNames(Plain):
+    def __init__(self, c1: int, c2: int, s: int = 1) -> None:
+        super().__init__(c1, c2, s)
+        self.f = nn.Conv2d(c2, c2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(super().forward(x))
+
+
+class ParameterNamedAsTheParserNames(Plain):
+    def __init__(self, c1: int, c2: int, s: int = 1) -> None:
+        super().__init__(c1, c2, s)
+        self.np = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.np
+
+
 class NeverCallsItsConvolution(Plain):
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(nn.functional.conv2d(x, self.conv.weight, self.conv.bias, self.conv.stride, 1))
@@ -101,6 +119,8 @@ class NeverCallsItsConvolution(Plain):
 
 DEFECTS: dict[type[Plain], tuple[Callable[[BlockContract], None], str]] = {
     OtherChannels: (BlockContract.test_forward_at_several_sizes, "declared"),
+    NamedAsTheParserNames: (BlockContract.test_leaves_the_parsers_names_free, "attributes named ['f']; Ultralytics'"),
+    ParameterNamedAsTheParserNames: (BlockContract.test_leaves_the_parsers_names_free, "attributes named ['np']"),
     NeverCallsItsConvolution: (BlockContract.test_every_module_with_parameters_is_called, "['conv']"),
     OtherSize: (BlockContract.test_forward_at_several_sizes, "declared"),
     FailsOnOddSizes: (BlockContract.test_forward_at_several_sizes, "declared"),

@@ -31,7 +31,7 @@ def test_what_is_written_passes(rule: str, tmp_path: Path) -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout[-3000:]
-    assert "12 passed, 1 skipped" in found.stdout, found.stdout[-1000:]  # these blocks have no fuse()
+    assert "13 passed, 1 skipped" in found.stdout, found.stdout[-1000:]  # these blocks have no fuse()
     shown = run_cli("show", f"yolo11n+my_{rule}", f"plugins={folder / f'my_{rule}.py'}", "imgsz=64", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "parameters" in shown.stdout

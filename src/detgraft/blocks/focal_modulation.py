@@ -5,7 +5,8 @@ Official source: github.com/microsoft/FocalNet, classification/focalnet.py (``Fo
 e8514bdcfe1eb6e7e110403e9f2972c67dfed1c3. Licence: MIT. No weights are used.
 
 Differences: the linear layers are 1x1 convolutions over channels that come second; no dropout and no norm behind the
-modulation (both are officially off).
+modulation (both are officially off). The first layer, officially ``f``, is ``project_in``: Ultralytics' parser sets an
+attribute ``f`` on every layer.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -41,7 +42,7 @@ class FocalModulation(nn.Module):
             )
         self.parts = [c1, c1, level + 1]
         sizes = [window + factor * number for number in range(level)]
-        self.f = nn.Conv2d(c1, 2 * c1 + level + 1, 1)
+        self.project_in = nn.Conv2d(c1, 2 * c1 + level + 1, 1)
         self.focal_layers = nn.ModuleList(
             nn.Conv2d(c1, c1, size, padding=size // 2, groups=c1, bias=False) for size in sizes
         )
@@ -51,7 +52,7 @@ class FocalModulation(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the modulated input, shape unchanged."""
-        query, context, gates = torch.split(self.f(x_BCHW), self.parts, 1)
+        query, context, gates = torch.split(self.project_in(x_BCHW), self.parts, 1)
         total = None
         for number, layer in enumerate(self.focal_layers):
             context = self.act(layer(context))

@@ -43,6 +43,7 @@ except ImportError as error:
 FUSE_TOLERANCE = 1e-4
 EXPORT_TOLERANCE = 1e-4
 LAYOUT_TOLERANCE = 1e-4
+_PARSERS_NAMES = ("f", "i", "type", "np")
 _TRUSTED = ("torch.", "collections.", "ultralytics.nn.", "detgraft.blocks.", "detgraft.plugins.")
 
 
@@ -80,6 +81,16 @@ class BlockContract:
                     output = block.train(training)(self.example(batch, size))
                     found = [tuple(value.shape) for value in _tensors(output)]
                     assert found == expected, f"input {batch} x {size}: output {found}, declared {expected}"
+
+    def test_leaves_the_parsers_names_free(self) -> None:
+        """Ultralytics' parser sets ``f``, ``i``, ``type`` and ``np`` on every layer, over what the block has there."""
+        block = self.make()
+        own = {**block._modules, **block._parameters, **block._buffers, **vars(block)}
+        taken = [name for name in _PARSERS_NAMES if name in own]
+        assert not taken, (
+            f"{type(block).__name__} has attributes named {taken}; Ultralytics' parser sets these on every layer, "
+            "over the block's own: rename them"
+        )
 
     def test_every_parameter_gets_a_finite_gradient(self) -> None:
         """One backward pass reaches every parameter; DDP fails on parameters that it does not reach."""
