@@ -101,10 +101,18 @@ def nearest(name: str, known: Iterable[str], count: int = 3, cutoff: float = 0.6
         count: How many to propose at most.
         cutoff: How alike a name must be, 0 to 1.
     """
+    return proposed(nearest_names(name, known, count, cutoff))
+
+
+def proposed(names: Iterable[str]) -> str:
+    """Return the sentence that proposes names, or an empty string when there are none."""
+    shown = " or ".join(map(repr, names))
+    return f" Did you mean {shown}?" if shown else ""
+
+
+def nearest_names(name: str, known: Iterable[str], count: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Return the valid names that are most like ``name``, the nearest first; arguments as of :func:`nearest`."""
     by_lower: dict[str, str] = {}
     for candidate in known:
         by_lower.setdefault(candidate.lower(), candidate)  # an own spelling comes before its lower-case form
-    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=cutoff)
-    if not close:
-        return ""
-    return f" Did you mean {' or '.join(repr(by_lower[match]) for match in close)}?"
+    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=cutoff)]

@@ -12,6 +12,14 @@ from detgraft.errors import ArgumentError
 WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
 """Words that are no texts, however their letters are written."""
 
+_ON = ("1", "true", "yes", "on")
+
+
+def is_on(value: str | None) -> bool:
+    """Say whether an environment variable's text switches something on; None is a variable that is not set."""
+    return (value or "").strip().lower() in _ON
+
+
 # A number that begins with further zeros is no number to Python either: 007 stays a name.
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9]\d{0,400})", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,5})?", re.ASCII)

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from detgraft.base.extras import OPTIONAL, missing
 from detgraft.base.sentences import sentence
+from detgraft.base.values import is_on
 from detgraft.errors import ArgumentError, DetgraftError, nearest
 from detgraft.plan.typed import PLAIN
 
@@ -55,7 +56,7 @@ def give_answer(error: BaseException) -> int:
     """Print the sentence about an exception, with its trace where that is asked for; return the exit status."""
     text, status = answer(error)
     try:
-        if os.environ.get(TRACE, "").strip().lower() in ("1", "true", "yes", "on"):
+        if is_on(os.environ.get(TRACE)):
             traceback.print_exception(error, file=sys.stderr)
         typer.echo(f"detgraft: {text}", err=True)
     except OSError:  # the standard error is closed as well

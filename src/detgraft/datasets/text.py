@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from detgraft.base.files import decode
-from detgraft.errors import DataError, Location, nearest
+from detgraft.errors import DataError, Location, nearest, nearest_names, proposed
 
 
 def read_text(path: Path) -> tuple[str, str]:
@@ -49,10 +48,6 @@ def find_existing(name: str | Path, known: Iterable[str] = ()) -> Path:
     where = "" if home == slashed.parent else f" The folder {str(slashed.parent)!r} does not exist either."
     # What is shipped has little to do with a user's own file, unless the names are nearly the same.
     stems = {Path(other).stem: other for other in known}
-    shipped = re.search(r"'(.*?)'", nearest(slashed.stem, stems, 1, cutoff=0.8))
-    hint = (
-        nearest(slashed.name, siblings, cutoff=0.8)
-        or (f" Did you mean '{stems[shipped.group(1)]}'?" if shipped else "")
-        or nearest(slashed.name, siblings)
-    )
+    shipped = [stems[stem] for stem in nearest_names(slashed.stem, stems, 1, cutoff=0.8)]
+    hint = nearest(slashed.name, siblings, cutoff=0.8) or proposed(shipped) or nearest(slashed.name, siblings)
     raise DataError(f"no such file or folder (looked in {str(home.absolute())!r}).{where}{hint}", Location(str(name)))

@@ -16,6 +16,7 @@ import timm
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 
+from detgraft.base.values import is_on
 from detgraft.blocks.backbones.timm_backbone import TimmBackbone, published_state
 from detgraft.errors import WeightsError
 from detgraft.weights.backbone_files import copy_state
@@ -79,7 +80,7 @@ def _file_of(repository: str, filename: str, name: str) -> Path:
         cached = _attempt(_from_cache, repository, candidate)
         if isinstance(cached, Path):
             return cached
-    switches = [key for key in ("HF_HUB_OFFLINE", "YOLO_OFFLINE") if _is_true(os.environ.get(key))]
+    switches = [key for key in ("HF_HUB_OFFLINE", "YOLO_OFFLINE") if is_on(os.environ.get(key))]
     reason: object = f"{' and '.join(switches)} {'forbid' if len(switches) > 1 else 'forbids'} it"
     for candidate in () if switches else names:
         found = _attempt(_download, repository, candidate)
@@ -111,7 +112,3 @@ def _attempt(action: Callable[[str, str], str], repository: str, filename: str) 
         return Path(action(repository, filename))
     except Exception as error:
         return error
-
-
-def _is_true(value: str | None) -> bool:
-    return str(value or "").strip().lower() in ("1", "true", "yes", "on")

@@ -18,6 +18,7 @@ import torch
 from ultralytics.nn import tasks
 
 from detgraft.base.sentences import sentence
+from detgraft.base.values import is_on
 from detgraft.errors import DetgraftError, Location, WeightsError
 from detgraft.upstream.release.capabilities import HAS_SAFE_LOAD, ULTRALYTICS_VERSION
 from detgraft.weights.archive import refuse_bomb
@@ -42,7 +43,7 @@ def trusting(trust: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def restricted() -> Iterator[None]:
     """Open checkpoints inside without running their code, unless the caller trusts them."""
-    trust = _trusted.get() or os.environ.get(SWITCH, "").strip().lower() in ("1", "true", "yes", "on")
+    trust = _trusted.get() or is_on(os.environ.get(SWITCH))
     token = _restricted.set(not trust)
     try:
         yield

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from detgraft.base.sentences import sentence
-from detgraft.base.values import read_size
+from detgraft.base.values import is_on, read_size
 from detgraft.errors import ArgumentError, Location, WeightsError, nearest
 
 _SWITCHES = ("trust", "download", "freeze_random")
@@ -280,7 +280,7 @@ def _is_kind(path: Path, kinds: set[str]) -> bool:
 
 def is_offline() -> bool:
     """Say whether the user has forbidden to ask the network."""
-    return os.environ.get("YOLO_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on")
+    return is_on(os.environ.get("YOLO_OFFLINE"))
 
 
 def refuse_absent(checkpoint: str) -> None:
