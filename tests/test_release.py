@@ -37,6 +37,37 @@ def test_the_citation_has_the_packages_version() -> None:
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == __version__
 
 
+def _constraints() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line)] == []
+    return dict(line.split("==") for line in lines)
+
+
+def test_the_constraints_name_every_requirement_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tomllib", reason="Python 3.11")
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    direct = importlib.import_module("make_constraints").direct()
+    pinned = _constraints()
+    assert {"ultralytics", "torch", "onnx", "openpyxl", "lightning-fabric", "faster-coco-eval"} <= direct.keys()
+    assert direct.keys() - pinned.keys() == set()
+    assert [name for name, needed in direct.items() if not needed.specifier.contains(pinned[name])] == []
+
+
+def test_the_bound_on_ultralytics_is_what_was_tried() -> None:
+    from packaging.requirements import Requirement
+
+    from detgraft.upstream.release.capabilities import TRIED
+
+    text = re.search(r'"(ultralytics[^"]*)"', (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert text is not None
+    allowed = Requirement(text[1]).specifier
+    major, minor, _ = map(int, TRIED[-1].split("."))
+    assert [version for version in TRIED if not allowed.contains(version)] == []
+    assert not allowed.contains("8.2.103")
+    assert not allowed.contains(f"{major}.{minor + 1}.0"), "a release line that nobody tried"
+    assert _constraints()["ultralytics"] == TRIED[-1]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
 def test_workflows_and_templates_are_yaml_and_run_what_exists(path: Path) -> None:
     text = path.read_text("utf-8")
