@@ -18,7 +18,7 @@ from detgraft.catalog.registry import catalogue, register
 from detgraft.errors import ArgumentError, CatalogError
 
 PACKAGE = Path(__file__).parent / "example_package"
-NAMES = {"C3k2_Scaled", "Pool3", "Pool7", "MeanFusion", "tinynet"}
+NAMES = {"C3k2_Scaled", "Pool3", "Pool7", "MeanFusion", "WindowGate", "tinynet"}
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_it_is_listed(installed: dict[str, str], tmp_path: Path) -> None:
 import json
 from detgraft import list_grafts
 entries = {e.name: e for e in list_grafts() if e.origin != "detgraft"}
+assert entries["WindowGate"].at == "after"
 print(json.dumps({n: [e.channels, e.site, e.like, dict(e.preset), e.takes_weights, e.provenance.licence, e.origin]
                   for n, e in entries.items()}))
 """
@@ -146,6 +147,10 @@ class Own(torch.nn.Module):
         ({"channels": "scaled", "preset": {"c2": 3}}, "presets 'c2', which the channel rule 'scaled' passes"),
         ({"channels": "fuse", "preset": {"c1": 3, "c2": 3}}, "presets 'c1', which the channel rule 'fuse' passes"),
         ({"channels": "scaled", "repeats": "inside", "preset": {"k": 3}}, "presets 'k', which the channel"),
+        ({"channels": "scaled", "at": "cv3"}, "one of bottleneck, cv1, .* found 'cv3'. Did you mean 'cv2' or 'cv1'"),
+        ({"channels": "scaled", "at": "bottlneck"}, "Did you mean 'bottleneck'"),
+        ({"channels": "concat", "at": "cv2"}, "'own_refused' cannot go: that takes channels='same'"),
+        ({"channels": "scaled", "like": "C3k2", "at": "cv2"}, "where 'own_refused' cannot go"),
     ],
 )
 def test_what_does_not_go_together_is_refused_when_it_is_registered(keywords: dict[str, object], words: str) -> None:

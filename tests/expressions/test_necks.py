@@ -15,7 +15,7 @@ from expression_support import needs_base, one_step, run_python
 from detgraft import build
 from detgraft.catalog.registry import catalogue
 from detgraft.errors import ArgumentError, CatalogError, DetgraftError, PlanError
-from detgraft.plan.necks import MAX_PASSES, parse_neck
+from detgraft.plan.fragments import MAX_PASSES, parse_neck
 from detgraft.upstream.describe.expressions import compose_mapping
 from detgraft.upstream.describe.load import load_yaml
 from detgraft.upstream.describe.necks import FOLDER, fragments
@@ -103,6 +103,40 @@ def test_it_composes_with_blocks_backbones_and_levels() -> None:
     assert 1 in reads  # and so is P2
 
 
+@pytest.mark.parametrize(("base", "level"), [("yolov8n", "p2"), ("yolov8n", "p6"), ("yolo26n", "p2")])
+def test_a_models_neck_at_further_levels_is_that_of_the_stock_model(base: str, level: str) -> None:
+    """YOLOv8's neck put into yolov8n+p2 is Ultralytics' own yolov8-p2, row for row."""
+    needs_base(base)
+    stock, found = load_yaml(f"{base}-{level}.yaml"), compose_mapping(f"{base}+{level}+neck(from={base[:-1]}.yaml)")
+    assert [row[1:] for row in rows(found)] == [row[1:] for row in rows(stock)]
+    assert found["head"][-1][0] == stock["head"][-1][0]
+
+
+def test_the_bifpn_at_the_papers_five_levels() -> None:
+    """EfficientDet has five levels: per layer four sums down, then three of three inputs and one of two up."""
+    head = compose_mapping("yolov8n+bifpn(layers=2)+p2+p6")["head"]
+    sums = [len(row[0]) for row in head if row[2] == "BiFPNAdd"]
+    assert sums == [2, 2, 2, 2, 3, 3, 3, 2] * 2
+    assert [row[2] for row in head].count("BiFPNConv") == len(sums)
+    assert len(head[-1][0]) == 5
+
+
+def test_the_slim_neck_one_level_lower() -> None:
+    """The step from P4 to P3, once more from P3 to P2, at half the width."""
+    usual, low = compose_mapping("yolov8n+slimneck"), compose_mapping("yolov8n+slimneck+p2")
+    step = [("GSConv", [128, 1, 1]), ("nn.Upsample", ["None", 2, "nearest"]), ("Concat", [1]), ("VoVGSCSP", [128])]
+    up = [("GSConv", [128, 3, 2]), ("Concat", [1]), ("VoVGSCSP", [256])]
+    plain = [(row[2], row[3]) for row in usual["head"]]
+    assert [(row[2], row[3]) for row in low["head"]] == [*plain[:8], *step, *up, *plain[8:]]
+    assert low["head"][10][0] == [-1, 2]  # what it joins is the backbone's P2
+
+
+def test_the_notes_of_a_level_say_nothing_of_a_neck_that_went() -> None:
+    needs_base("yolo12n")
+    assert "P2 is as wide as P3" in compose_mapping("yolo12n+p2")["detgraft"]["notes"][0]
+    assert compose_mapping("yolo12n+p2+gfpn")["detgraft"]["notes"] == []
+
+
 def test_what_stays_is_carried() -> None:
     found = compose_mapping("yolo11n+hsfpn")["detgraft"]["origins"]
     count = len(load_yaml("yolo11n.yaml")["backbone"])
@@ -114,7 +148,8 @@ def test_what_stays_is_carried() -> None:
 @pytest.mark.parametrize(
     ("expression", "words"),
     [
-        ("yolov8n+p2+gfpn", r"its head Detect reads P2, P3, P4, P5, and the neck of gfpn\.yaml gives P3, P4, P5"),
+        ("rtdetr-l+p2+asf", r"the neck of asf\.yaml reads P1 \(stride 2\), and the backbone gives P2, P3, P4, P5"),
+        ("yolov8n+p2+asf+repvit_m0_6", "reads a backbone feature of stride 2; a grafted backbone has strides 4, 8, 16"),
         ("yolov8n-cls+bifpn", "its head Classify reads no pyramid"),
         ("yolov8n+bifpn+gfpn", "'bifpn' and 'gfpn' both replace the neck"),
         ("yolov8n+bifpn@head", "its site cannot be narrowed"),
@@ -203,6 +238,62 @@ def test_a_wrong_fragment_is_named_with_its_line(case: str) -> None:
     assert caught.value.location.line == line
 
 
+PATTERN = """\
+levels: [P2, P3, P4, P5]
+inputs: [P(low..high)]
+outputs: {P(low..high): out(low..high)}
+options: {w2: 16, w3: 32, w4: 64, w5: 128}
+rows:
+  - out(high): [P(high), 1, Conv, [w(high), 1, 1]]
+  - down: {k: [high-1, low]}
+    rows:
+      - [out(k+1), 1, nn.Upsample, [None, 2, nearest]]
+      - [[-1, P(k)], 1, Concat, [1]]
+      - out(k): [-1, 1, Conv, [w(k), 3, 1, None, 1, 1, nn.ELU(1)]]
+"""
+
+
+def test_a_fragment_for_any_levels() -> None:
+    usual = parse_neck(PATTERN, "mine.yaml", meaning)
+    assert usual.outputs == {"P3": 6, "P4": 3, "P5": 0}
+    assert [row.args[0] for row in usual.rows if row.module == "Conv"] == [128, 64, 32]
+    assert usual.rows[-1].args[-1] == "nn.ELU(1)"
+    low = parse_neck(PATTERN, "mine.yaml", meaning, levels=("P2", "P3"))
+    assert [(row.sources, row.name) for row in low.rows if row.name] == [(("P3",), "out3"), ((2,), "out2")]
+
+
+WRONG_PATTERN = {
+    "levels": (("levels: [P2, P3, P4, P5]", "levels: 3"), "'levels:' lists those that it can be written for", 1),
+    "other levels": (("levels: [P2, P3, P4, P5]", "levels: [P4, P5]"), "for P4, P5, and the head reads P3, P4, P5", 1),
+    "variable": (("P(low..high)]", "P(lo..high)]"), "'lo' in .* Did you mean 'low'", 2),
+    "empty": (("[P(low..high)]", "[P(high..low)]"), r"\(high\.\.low\) goes from 5 to 3", 2),
+    "pairs": (("out(low..high)}", "out(low..high-1)}"), "stands for 3 names, and 'out.low..high-1.' for 2", 3),
+    "option": (("Conv, [w(high)", "Conv, [w(high+1)"), "there is no option 'w6'", 6),
+    "one name": (("out(high): [P(high)", "out(high): [P(low..high)"), "stands for P3, P4, P5, and one name", 6),
+    "no rows": (("    rows:\n", "    row:\n"), "unknown key of a part that goes down 'row'", 8),
+    "ends": (("{k: [high-1, low]}", "{k: high}"), "a part that goes down is", 7),
+    "end": (("{k: [high-1, low]}", "{k: [high-1, 0.5]}"), "an end is a level's number", 7),
+    "taken": (("{k: [high-1, low]}", "{low: [high-1, low]}"), "has a value here already", 7),
+    "endless": (("{k: [high-1, low]}", "{k: [999, 0]}"), "reads 'out1000'", 9),
+    "later": (("[out(k+1), 1", "[out(k-1), 1"), "reads 'out3', a row that does not come before it", 9),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PATTERN)
+def test_a_fragment_for_any_levels_that_is_wrong(name: str) -> None:
+    (old, new), words, line = WRONG_PATTERN[name]
+    with pytest.raises(PlanError, match=words) as caught:
+        parse_neck(PATTERN.replace(old, new, 1), "mine.yaml", meaning)
+    assert f"mine.yaml, line {line}" in str(caught.value)
+
+
+def test_parts_that_go_through_levels_end() -> None:
+    inner = "{a: [1, 900]}\n    rows:\n      - up: {b: [2, 1]}\n        rows: [[P5, 1, Conv, [8, 1, 1]]]\n"
+    text = f"inputs: [P5]\noutputs: {{P5: P5}}\nrows:\n  - up: {inner}  - up: {inner}"
+    with pytest.raises(PlanError, match="more than 1000 steps"):
+        parse_neck(text, "mine.yaml", meaning)
+
+
 def test_options_of_a_fragment() -> None:
     found = parse_neck(GOOD, "mine.yaml", meaning, {"width": 32, "times": 3})
     assert [row.args for row in found.rows[1:3]] == [(32,), (32,)]
@@ -248,10 +339,24 @@ def test_the_costs_in_the_documentation_are_those_of_the_necks() -> None:
     assert "\n".join(_script().costs()) in (ROOT / "docs" / "necks.md").read_text("utf-8")
 
 
-def test_the_fragment_in_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _written_in_the_documentation(heading: str, path: Path) -> None:
     page = (ROOT / "docs" / "necks.md").read_text("utf-8")
-    text = page.partition("## Your own neck")[2].partition("```yaml\n")[2].partition("```")[0]
-    (tmp_path / "my_neck.yaml").write_text(text, "utf-8")
+    path.write_text(page.partition(heading)[2].partition("```yaml\n")[2].partition("```")[0], "utf-8")
+
+
+def test_the_fragment_for_any_levels_in_the_documentation_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _written_in_the_documentation("### For any levels", tmp_path / "any_neck.yaml")
+    monkeypatch.chdir(tmp_path)
+    for levels, count in (("", 3), ("+p2", 4), ("+p2+p6", 5)):
+        head = compose_mapping(f"yolo11n{levels}+neck(from=any_neck.yaml)")["head"]
+        assert [row[2] for row in head].count("BiFPNAdd") == count - 1
+        assert len(head[-1][0]) == count
+
+
+def test_the_fragment_in_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _written_in_the_documentation("## Your own neck", tmp_path / "my_neck.yaml")
     monkeypatch.chdir(tmp_path)
     model: Any = build("yolo11n+neck(from=my_neck.yaml)+dysample")
     assert [layer.type for layer in model.model].count("DySample") == 2
@@ -289,6 +394,20 @@ def test_every_neck_on_every_base_and_head(base: str, suffix: str, neck: str) ->
     if base == "yolov10n" and suffix:
         pytest.skip("YOLOv10 has a detector only")
     _check(f"{base}{suffix}+{neck}", SUFFIXES[suffix])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("neck", [*NECKS, "neck(from=yolo11.yaml)"])
+@pytest.mark.parametrize("level", ["p2", "p6", "p2+p6", "p2+repvit_m0_6", "p6+repvit_m0_6"])
+@pytest.mark.parametrize("base", ["yolov8n", "yolo11n", "yolo26n", "rtdetr-l", "yolov8n-seg", "yolo11n-pose"])
+def test_every_neck_at_further_levels(base: str, level: str, neck: str) -> None:
+    needs_base(base)
+    if neck == "asf" and level.startswith("p2") and ("rtdetr" in base or "repvit" in level):
+        pytest.skip("no feature of stride 2")
+    model: Any = build(f"{base}+{level}+{neck}", nc=3)
+    suffix = base.removeprefix("rtdetr-l").partition("-")[2]
+    assert one_step(model, SUFFIXES[f"-{suffix}" if suffix else ""], 3, 256 if "rtdetr" in base else 128) == []
+    assert len(model.model[-1].f) == 3 + level.count("p2") + level.count("p6")
 
 
 EXPORT = """

@@ -319,6 +319,27 @@ def test_own_blocks_go_inside_and_a_registered_name_wins(own: None) -> None:
     assert type(model.model[3]).__name__ == "Named"
 
 
+@pytest.mark.parametrize("at", ["cv1", "cv2", "after", "bottleneck"])
+def test_an_own_blocks_default_place_is_honoured(at: str) -> None:
+    @register("OwnPlaced", channels="same", at=at)
+    class OwnPlaced(nn.Module):
+        def __init__(self, c1: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(c1, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.weight
+
+    try:
+        layers = build(model_of([-1, 1, "C2f_OwnPlaced", [256, True]], [-1, 1, "C2f(OwnPlaced,at=cv2)", [256]])).model
+    finally:
+        catalogue.remove("OwnPlaced")
+    inside = {"cv1": "m.0.cv1", "cv2": "m.0.cv2", "after": "m.0.cv2.then", "bottleneck": "m.0"}
+    assert type(layers[2].get_submodule(inside[at])).__name__ == "OwnPlaced"
+    assert type(layers[3].m[0].cv2).__name__ == "OwnPlaced"  # what a row says comes first
+    assert [type(m).__name__ for m in layers[2].modules()].count("OwnPlaced") == 1
+
+
 def test_a_stock_module_of_the_name_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     class C3k2_SE(C3k2):  # type: ignore[misc]
         pass

@@ -308,6 +308,7 @@ def register(
     takes_weights: bool = False,
     drops: tuple[str, ...] = (),
     provenance: Provenance | None = None,
+    at: str = "",
 ) -> Callable[[Any], Any]:
     """Register an own block under a name that YAML rows and graft expressions can use.
 
@@ -333,10 +334,14 @@ def register(
         takes_weights: A pyramid's row may name a weights file; its tensors have the names of the backbone's own.
         drops: Arguments of a replaced row that have no meaning for the block.
         provenance: Paper, source and licence, for ``detgraft list``.
+        at: Where the block goes inside a stock shell by default, a key of `detgraft.catalog.shells.PLACES`:
+            ``bottleneck``, ``cv1``, ``cv2``, ``after``, ``attn`` or ``ffn``. By default ``cv2`` for a block with output
+            channels, ``after`` for one whose site is ``stage``, and ``bottleneck`` for the others. Rows of checkpoints
+            do not name it, so it stays as it is once there are any.
 
     Raises:
-        CatalogError: An unknown rule, a name that is taken, a constructor that does not fit the rule, or a preset that
-            it does not have.
+        CatalogError: An unknown rule or place, a name that is taken, a constructor that does not fit the rule, or a
+            preset that it does not have.
     """
     if channels not in CHANNEL_RULES:
         raise CatalogError(f"channels must be one of {', '.join(CHANNEL_RULES)}, found {channels!r}")
@@ -346,6 +351,12 @@ def register(
         raise CatalogError(f"like={like!r} goes with channels='scaled', since its rule scales them; found {channels!r}")
     if takes_weights and channels != "pyramid":
         raise CatalogError(f"takes_weights goes with channels='pyramid', a backbone; found {channels!r}")
+    if at and at not in shells.PLACES:
+        places = ", ".join(shells.PLACES)
+        raise CatalogError(
+            f"at= is the block's place inside a stock shell, one of {places}, found {at!r:.40}."
+            f"{nearest(str(at), shells.PLACES)}"
+        )
 
     def decorate(target: Any) -> Any:
         entry = Graft(
@@ -362,7 +373,13 @@ def register(
             origin=str(target.__module__),
             takes_weights=takes_weights,
             drops=tuple(drops),
+            at=at,
         )
+        if at and not shells.goes_inside(entry):
+            raise CatalogError(
+                f"at={at!r} is a place inside a stock shell, where '{name}' cannot go: that takes channels='same', "
+                "'scaled' or 'fixed', and no like="
+            )
         entry.parameters()  # a constructor that does not fit the rule is refused now, not when a model is built
         entry.refuse_other_presets()
         catalogue.add(entry)

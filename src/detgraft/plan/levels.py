@@ -78,7 +78,7 @@ def p2(base: Base) -> Composition:
         _reread(first.before, last.end, low)
         neck.insert([*halving, join, *shell], before=first.before[0])
     neck.head_reads(last.end, [step.end, low])
-    return base.written(neck.nodes, notes)
+    return base.written(neck.nodes, notes if base.neck_stays else [])
 
 
 def p6(base: Base) -> Composition:

@@ -51,12 +51,14 @@ class Base:
         term: The term as written, for messages.
         plan: Its plan.
         strides: Stride of each layer's output relative to the image, where that is one feature.
+        neck_stays: Whether its neck stays; False where a neck is put in its place afterwards.
     """
 
     name: str
     term: str
     plan: Plan
     strides: Mapping[int, int]
+    neck_stays: bool = True
 
     def nodes(self) -> list[Node]:
         """Return the rows as objects that can be moved, in order, each with its layer index as its origin."""

@@ -153,7 +153,8 @@ def _skeleton(base: dict[str, Any], expression: Expression, entries: Sequence[Gr
         raise PlanError(str(error), Location(str(expression))) from error
     for term, entry in terms:
         strides = strides_of(found.mapping, str(expression))
-        changed = apply(term, entry, Base(found.name, str(term), plan_of(found.mapping), strides))
+        neck_stays = all(other.site != "neck" for _, other in terms)
+        changed = apply(term, entry, Base(found.name, str(term), plan_of(found.mapping), strides, neck_stays))
         name = f"{found.name}+{term}"
         rows = {**sections(changed), meanings.RECORD: changed.meanings, "yaml_file": f"{name}.yaml"}
         origins = changed.origins if found.origins is None else followed(found.origins, changed.origins)

@@ -44,6 +44,20 @@ class Pool(nn.Module):
         return y
 
 
+# Inside a stock shell, yolo11n+c3k2(windowgate), it stands behind the second convolution.
+@register("WindowGate", channels="same", site="stage", at="after", provenance=HOME)
+class WindowGate(nn.Module):
+    """Each channel weighed by its mean."""
+
+    def __init__(self, c1: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(c1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a map of the same shape."""
+        return x * (x.mean((2, 3), keepdim=True) * self.scale).sigmoid()
+
+
 @register("MeanFusion", channels="fuse", provenance=HOME)
 class MeanFusion(nn.Module):
     """The mean of several inputs, each projected."""
