@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_a_missing_openpyxl_is_named_and_the_rest_is_written(
 def test_chinese_tables_and_paragraph(study: StudyFolder, tmp_path: Path) -> None:
     export(study.spec, tmp_path, lang="zh")
     rows = rows_of(tmp_path / "differences.csv")
-    assert {row["结论"] for row in rows} == {"有效", "无可测差异", "无法判断（种子过少）"}
+    assert {row["结论"] for row in rows} == {"涨点", "无可测差异", "无法判断（种子过少）"}
     assert "6 个随机种子" in (tmp_path / "methods.txt").read_text("utf-8")
     with pytest.raises(ArgumentError, match="lang: expected en or zh, found 'de'"):
         export(study.spec, tmp_path, lang="de")
@@ -101,7 +102,7 @@ def test_the_paragraph_says_how_it_was_done(study: StudyFolder, tmp_path: Path) 
 
 def test_citations_come_from_the_catalogue(study: StudyFolder) -> None:
     text = bibliography(study.spec)
-    assert text.count("@misc{") == 2
+    assert text.count("@inproceedings{") == 2
     assert "CARAFE" in text
     assert "ConvNeXt V2" in text
     assert "year = {20" in text
@@ -115,19 +116,44 @@ def test_latex_prints_any_name_as_it_is() -> None:
     assert "a\\_b & 1.23 \\\\" in text
     assert "c & -- \\\\" in text
     assert text.count("rule\n") == 3
+    assert latex_text('<b> | "') == r"\textless{}b\textgreater{} \textbar{} \textquotedbl{}"
+
+
+PAPER = r"""\documentclass{CLASS}
+\usepackage{booktabs,graphicx,url}
+\begin{document}
+\title{A}
+Tables \ref{tab:arms} and \ref{tab:differences}.
+\input{methods.tex}
+\nocite{*}
+\input{arms.tex}
+\input{differences.tex}
+\bibliographystyle{plain}
+\bibliography{citations}
+\end{document}
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-extra)")
-def test_latex_compiles_the_tables(study: StudyFolder, tmp_path: Path) -> None:
-    export(study.spec, tmp_path)
-    (tmp_path / "all.tex").write_text(
-        "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs}\\begin{document}"
-        "\\input{arms.tex}\\input{differences.tex}\\end{document}\n"
-    )
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:]
+@pytest.mark.parametrize(
+    ("lang", "engine", "kind"), [("en", "pdflatex", "article"), ("zh", "xelatex", "ctexart")], ids=["en", "zh"]
+)
+def test_latex_compiles_tables_paragraph_and_citations(
+    study: StudyFolder, tmp_path: Path, lang: str, engine: str, kind: str
+) -> None:
+    for program in (engine, "bibtex"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (Debian: texlive-latex-recommended, texlive-lang-chinese)")
+    export(study.spec, tmp_path, lang=lang)
+    (tmp_path / "methods.tex").write_text(latex_text((tmp_path / "methods.txt").read_text("utf-8")), "utf-8")
+    (tmp_path / "all.tex").write_text(PAPER.replace("CLASS", kind), "utf-8")
+    for command in ([engine, "-interaction=nonstopmode", "-halt-on-error", "all"], ["bibtex", "all"], [engine, "all"]):
+        last = [*command[:1], "-interaction=nonstopmode", *command[1:]] if command == [engine, "all"] else command
+        done = subprocess.run(last, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
+    log = (tmp_path / "all.log").read_text("utf-8", errors="replace")
+    assert "LaTeX Warning: There were undefined references" not in log
+    assert "Missing character" not in log, "a letter that the font does not have would be missing without a word"
+    wide = [float(found) for found in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\) in paragraph", log)]
+    assert max(wide, default=0) < 50, "a table is wider than the text"
     assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")

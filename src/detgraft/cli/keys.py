@@ -137,8 +137,9 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "retry": "run: take up failed or damaged runs again",
         "resume": "run, retry: continue (default) or restart broken-off runs",
         "extend": "run, retry: accept a study with more seeds or arms",
-        "to": "report, init: where to write",
+        "to": "report, export, init: where to write",
         "claims": "report: a Markdown file with what others published",
+        "lang": "report, export: en (default) or zh",
         "force": "init: write over what is there",
     },
     "demo": {

@@ -25,7 +25,7 @@ _OWN = {
     "run": ("retry", "resume", "extend"),
     "retry": ("resume", "extend"),
     "status": (),
-    "report": ("to", "claims"),
+    "report": ("to", "claims", "lang"),
     "export": ("to", "lang"),
     "init": ("to", "force"),
     "screen": ("budget", "keep", "short", "retry", "resume"),
@@ -57,7 +57,8 @@ def command(action: str, words: Sequence[str], *, as_json: bool) -> int:
     spec = _opened(study)
     if action == "report":
         claims = own.get("claims")
-        written = api.report(spec, Path(str(own["to"])) if "to" in own else None, Path(str(claims)) if claims else None)
+        to = Path(str(own["to"])) if "to" in own else None
+        written = api.report(spec, to, Path(str(claims)) if claims else None, str(own.get("lang", "en")))
         print(json.dumps({"html": str(written.html)}) if as_json else written.html)
         return 0
     if action == "export":

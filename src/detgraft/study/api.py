@@ -263,7 +263,7 @@ def _other_versions(folder: StudyFolder) -> list[str]:
     return lines
 
 
-def report(study: Study, to: Path | None = None, claims: Path | None = None) -> Report:
+def report(study: Study, to: Path | None = None, claims: Path | None = None, lang: str = "en") -> Report:
     """Write the report of a study from the results that exist so far.
 
     Args:
@@ -271,14 +271,16 @@ def report(study: Study, to: Path | None = None, claims: Path | None = None) -> 
         to: Folder for ``report.html``, ``report.md``, ``results.csv`` and ``verdicts.json``; ``report`` in the
             study's folder by default.
         claims: Markdown file with what others published on the same data, shown beside the results.
+        lang: Language of page and Markdown, ``en`` or ``zh``.
 
     Raises:
+        ArgumentError: Another language.
         StudyError: There is no finished pair of runs to compare, or the results belong to another study.
     """
     spec = open_study(study)
     folder = StudyFolder(spec)
     folder.check_unchanged()
-    written = write_report(folder, to or folder.path / "report", claims)
+    written = write_report(folder, to or folder.path / "report", claims, lang)
     folder.remember()
     return written
 

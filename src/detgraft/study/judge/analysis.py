@@ -17,6 +17,7 @@ from detgraft.measure.price import Cost
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.spec import StudySpec
 from detgraft.study.design.terms import deciding
+from detgraft.study.design.words import NOTHING, Said, listed, say
 from detgraft.study.judge.evidence import Evidence, Run, State
 from detgraft.study.judge.factorial import effects
 from detgraft.study.judge.joint import bootstrap_interval, joint_interval, only_for_these_pictures
@@ -92,12 +93,13 @@ class ArmSummary:
     own_weights: bool = False
 
     @property
-    def taken_over(self) -> str:
+    def taken_over(self) -> Said:
         """What the arm started with, for a table."""
-        own = "its weights=" if self.own_weights else ""
+        own = say("its weights=") if self.own_weights else NOTHING
         if self.transferred is None:
-            return own or "nothing"
-        return f"{100 * self.transferred:.0f} %" + (f", {own}" if own else "")
+            return own or say("nothing")
+        share = say("{percent} %", percent=f"{100 * self.transferred:.0f}")
+        return listed([share, own], ", ") if own else share
 
 
 @dataclass(frozen=True)
@@ -337,28 +339,44 @@ def mixed_versions(results: Iterable[Made]) -> list[str]:
         results: The results that are judged together.
     """
     runs = list(results)
-    lines = []
+    lines: list[str] = []
     parts = []
     for package in sorted({name for run in runs for name in run.versions}):
         counts = Counter(run.versions.get(package, "none") for run in runs)
         if len(counts) > 1:
-            parts.append(f"{package} " + " and ".join(f"{version} ({n} runs)" for version, n in counts.items()))
+            parts.append(say("{package} {counts}", package=package, counts=_counted(counts)))
     if parts:
         lines.append(
-            f"The runs were made with different versions: {'; '.join(parts)}. A difference between arms may be one"
-            " between versions."
+            say(
+                "The runs were made with different versions: {versions}. A difference between arms may be one between"
+                " versions.",
+                versions=listed(parts, "; "),
+            )
         )
     devices = Counter(str(run.hardware.get("device")) for run in runs)
     if len(devices) > 1:
-        found = " and ".join(f"{device} ({n} runs)" for device, n in devices.items())
-        lines.append(f"The runs were made on different devices: {found}; latencies and rounding differ between them.")
+        lines.append(
+            say(
+                "The runs were made on different devices: {devices}; latencies and rounding differ between them.",
+                devices=_counted(devices),
+            )
+        )
     earlier = sum(run.format == 1 for run in runs)
     if earlier:
         lines.append(
-            f"{earlier} of {len(runs)} results were written by an earlier version of detgraft and carry no checksum;"
-            " their files fit together, but a change in them may stay unseen."
+            say(
+                "{earlier} of {all} results were written by an earlier version of detgraft and carry no checksum; their"
+                " files fit together, but a change in them may stay unseen.",
+                earlier=earlier,
+                all=len(runs),
+            )
         )
     return lines
+
+
+def _counted(counts: Mapping[str, int]) -> Said:
+    """Names with the number of runs of each."""
+    return listed([say("{name} ({count} runs)", name=name, count=n) for name, n in counts.items()], " and ")
 
 
 def _deciding_split(wanted: str, results: Iterable[Result], where: Path) -> str:
@@ -470,28 +488,33 @@ def against_scale(scale: Comparison, variant: Cost, control: Cost) -> str:
         variant: Cost of the graft.
         control: Cost of the larger scale.
     """
-    name = scale.variant.removeprefix("scale: ")
-    figures = f"{points(scale.difference)} points, {points(scale.low)} to {points(scale.high)}"
-    if scale.low > 0:
-        better = f"{name} does better ({figures})"
-    elif scale.high < 0:
-        better = f"{name} does worse ({figures})"
-    else:
-        better = f"{name} is not clearly better or worse ({figures})"
+    forms = {
+        True: "{name} does better ({difference} points, {low} to {high})",
+        False: "{name} does worse ({difference} points, {low} to {high})",
+        None: "{name} is not clearly better or worse ({difference} points, {low} to {high})",
+    }
+    better = say(
+        forms[True if scale.low > 0 else False if scale.high < 0 else None],
+        name=scale.variant.removeprefix("scale: "),
+        difference=points(scale.difference),
+        low=points(scale.low),
+        high=points(scale.high),
+    )
     ratios = {}
     for key, word in AXES.items():
         before, after = getattr(variant, key), getattr(control, key)
         if before and after:
             ratios[word] = after / before
     if not ratios:
-        return f"{better}."
+        return say("{better}.", better=better)
     if all(ratio <= 1 for ratio in ratios.values()):
-        price = "for less"
+        form = "{better}, for less: {ratios}."
     elif all(ratio >= 1 for ratio in ratios.values()):
-        price = "for more"
+        form = "{better}, for more: {ratios}."
     else:
-        price = "at another price"
-    return f"{better}, {price}: " + ", ".join(f"{word} x{ratio:.2f}" for word, ratio in ratios.items()) + "."
+        form = "{better}, at another price: {ratios}."
+    each = [say("{cost} x{ratio}", cost=say(word), ratio=f"{ratio:.2f}") for word, ratio in ratios.items()]
+    return say(form, better=better, ratios=listed(each, ", "))
 
 
 def _curve(runs: list[Run], task: str) -> tuple[tuple[int, float, float, float], ...]:

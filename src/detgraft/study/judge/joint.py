@@ -22,6 +22,7 @@ from scipy import stats
 
 from detgraft.errors import ArgumentError
 from detgraft.study.design.terms import ALPHA
+from detgraft.study.design.words import say
 
 Array = NDArray[np.float64]
 
@@ -94,10 +95,11 @@ def only_for_these_pictures(seeds: tuple[float, float], joint: tuple[float, floa
     """
     if not (seeds[0] > 0 or seeds[1] < 0) or not joint[0] <= 0 <= joint[1]:
         return ""
-    return (
-        "This holds for these test pictures only: over seeds and pictures together the 95 % interval is"
-        f" {100 * joint[0]:+.2f} to {100 * joint[1]:+.2f} points, so other pictures of the same kind may show nothing"
-        " or the opposite."
+    return say(
+        "This holds for these test pictures only: over seeds and pictures together the 95 % interval is {low} to {high}"
+        " points, so other pictures of the same kind may show nothing or the opposite.",
+        low=f"{100 * joint[0]:+.2f}",
+        high=f"{100 * joint[1]:+.2f}",
     )
 
 

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from detgraft.study.design.terms import ALPHA, MARGIN
+from detgraft.study.design.words import NOTHING, Said, in_a_row, say
 from detgraft.study.judge.scatter import scatter_of
 from detgraft.study.judge.statistics import Comparison, PairedT, Verdict, compare, holm, paired_t, points
 
@@ -393,9 +394,10 @@ def compare_sequentially(
         power = float(course.conditional_power[v])
         reason = _reason(adjusted, course.stop[v], looked, following, looks, power, margin, alpha)
         # What the plain comparison says of the runs themselves stands whatever the looks say.
-        warning = next((found.reason[at:] for at in (found.reason.find(" Mind that"),) if at >= 0), "")
-        nothing = f"{figure} is 0 everywhere: nothing was learned."
-        result.append(dataclasses.replace(adjusted, reason=nothing if found.reason == nothing else reason + warning))
+        said_plainly = found.reason.parts if isinstance(found.reason, Said) else ()
+        warning = next((part for part in said_plainly if part.startswith(" Mind that")), NOTHING)
+        learned = found.reason != f"{figure} is 0 everywhere: nothing was learned."
+        result.append(dataclasses.replace(adjusted, reason=in_a_row(reason, warning) if learned else found.reason))
     return result
 
 
@@ -408,25 +410,50 @@ def _reason(
     power: float,
     margin: float,
     alpha: float,
-) -> str:
+) -> Said:
     """The sentence that explains where an arm stands."""
     if not looked:
-        return f"The first look is after {looks[0]} seeds; {found.pairs} finished in both arms so far."
-    interval = f"repeated 95 % interval {points(found.low)} to {points(found.high)}"
-    of = f"{points(found.difference)} points over {found.pairs} of at most {looks[-1]} seeds ({interval})"
+        return say(
+            "The first look is after {first} seeds; {seeds} finished in both arms so far.",
+            first=looks[0],
+            seeds=found.pairs,
+        )
+    row = {
+        "difference": points(found.difference),
+        "seeds": found.pairs,
+        "most": looks[-1],
+        "low": points(found.low),
+        "high": points(found.high),
+    }
+    of = say("{difference} points over {seeds} of at most {most} seeds (repeated 95 % interval {low} to {high})", **row)
+    p = f"{found.p_holm:.2g}"
     if stop is Stop.FOUND:
-        small = f"; real but smaller than the {points(margin, False)} points that this study calls a difference"
-        return (
-            f"{of}; the sequential p value, Holm-adjusted, {found.p_holm:.2g} is at most {alpha:g}"
-            f"{small if abs(found.difference) < margin else ''}."
+        small = (
+            say(
+                "; real but smaller than the {margin} points that this study calls a difference",
+                margin=points(margin, False),
+            )
+            if abs(found.difference) < margin
+            else NOTHING
+        )
+        return in_a_row(
+            of,
+            say("; the sequential p value, Holm-adjusted, {p} is at most {alpha}", p=p, alpha=f"{alpha:g}"),
+            small,
+            say("."),
         )
     if stop is Stop.SAME:
-        return f"{of}, and the whole interval lies within ±{points(margin, False)} points."
+        return in_a_row(of, say(", and the whole interval lies within ±{margin} points.", margin=points(margin, False)))
     if stop is Stop.HOPELESS:
-        return (
-            f"{of}; stopped as hopeless: if the difference so far is the true one, all {looks[-1]} seeds would show it"
-            f" with a chance of {power:.0%} only."
+        return in_a_row(
+            of,
+            say(
+                "; stopped as hopeless: if the difference so far is the true one, all {most} seeds would show it with a"
+                " chance of {power} only.",
+                most=looks[-1],
+                power=f"{power:.0%}",
+            ),
         )
     if stop is Stop.LAST:
-        return f"{of}; all seeds have run, the sequential p value, Holm-adjusted, is {found.p_holm:.2g}."
-    return f"{of}; nothing is decided yet, the next look is after {following} seeds."
+        return in_a_row(of, say("; all seeds have run, the sequential p value, Holm-adjusted, is {p}.", p=p))
+    return in_a_row(of, say("; nothing is decided yet, the next look is after {following} seeds.", following=following))

@@ -37,6 +37,7 @@ from scipy import optimize, stats
 
 from detgraft.errors import ArgumentError
 from detgraft.study.design.terms import ALPHA, MARGIN
+from detgraft.study.design.words import NOTHING, Said, in_a_row, say
 from detgraft.study.judge.scatter import LOPSIDED, UNLIKE, Scatter, raised_by_chance, scatter_of
 
 Array = NDArray[np.float64]
@@ -397,7 +398,7 @@ def compare_pairs(
             verdict=verdict,
             reason="",
         )
-        named = (sides[0], sides[1] or name)
+        named = (say(sides[0]), say(sides[1]) if sides[1] else name)
         zero = [arm for arm, values in zip(named, (before, after), strict=True) if count and not values.any()]
         scattered = (sides[0], sides[1] or "the variant")
         result.append(_with_reason(partial, margin, alpha, _nothing_learned(zero, figure), scattered))
@@ -409,64 +410,118 @@ def points(value: float, signed: bool = True) -> str:
     return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
 
 
-def _nothing_learned(zero: Sequence[str], figure: str) -> str:
+def _nothing_learned(zero: Sequence[str], figure: str) -> Said:
     """What to say of the arms of a pair that scored 0 in every run; an empty text when there are none."""
     if len(zero) == 2:
-        return f"{figure} is 0 everywhere: nothing was learned."
-    return "".join(f" {figure} of {arm} is 0 in every run: it learned nothing." for arm in zero)
+        return say("{figure} is 0 everywhere: nothing was learned.", figure=figure)
+    return in_a_row(
+        *(say(" {figure} of {arm} is 0 in every run: it learned nothing.", figure=figure, arm=arm) for arm in zero)
+    )
 
 
-def _scatter_warning(found: Comparison, sides: tuple[str, str]) -> str:
+def _scatter_warning(found: Comparison, sides: tuple[str, str]) -> Said:
     """A sentence on arms that scatter unlike each other, or lopsided; an empty text when neither was measured."""
     wide = max(found.scatter_ratio, 1 / found.scatter_ratio) if found.scatter_ratio > 0 else math.inf
-    seen = []
     if found.pairs < 3 or found.raised <= 1:
-        return ""
+        return NOTHING
+    unlike = lopsided = NOTHING
     if wide >= UNLIKE:
-        side = sides[found.scatter_ratio > 1]
-        seen.append(f"{side} scatters {wide:.2g} times as much" if math.isfinite(wide) else "one arm does not vary")
+        side = say(sides[found.scatter_ratio > 1])
+        finite = math.isfinite(wide)
+        unlike = (
+            say("{side} scatters {times} times as much", side=side, times=f"{wide:.2g}")
+            if finite
+            else say("one arm does not vary")
+        )
     if abs(found.skew) * math.sqrt(found.pairs / 6) >= LOPSIDED:
-        seen.append(f"the differences are skewed ({found.skew:+.1f})")
-    if not seen:
-        return ""
-    return (
-        f" Mind that {' and '.join(seen)}: the t test is wrong too often then, so its p value was raised"
-        f" {found.raised:.2g} times."
+        lopsided = say("the differences are skewed ({skew})", skew=f"{found.skew:+.1f}")
+    if not unlike and not lopsided:
+        return NOTHING
+    seen = say("{one} and {other}", one=unlike, other=lopsided) if unlike and lopsided else unlike or lopsided
+    return say(
+        " Mind that {seen}: the t test is wrong too often then, so its p value was raised {raised} times.",
+        seen=seen,
+        raised=f"{found.raised:.2g}",
     )
 
 
 def _with_reason(
-    found: Comparison, margin: float, alpha: float, nothing_learned: str, sides: tuple[str, str]
+    found: Comparison, margin: float, alpha: float, nothing_learned: Said, sides: tuple[str, str]
 ) -> Comparison:
     """The same comparison with the sentence that explains its verdict."""
-    interval = f"95 % interval {points(found.low)} to {points(found.high)}"
-    of = f"{points(found.difference)} points over {found.pairs} seeds"
+    row = {
+        "difference": points(found.difference),
+        "seeds": found.pairs,
+        "low": points(found.low),
+        "high": points(found.high),
+        "margin": points(margin, False),
+    }
     if nothing_learned and found.difference == 0:
         return dataclasses.replace(found, reason=nothing_learned)
     if found.pairs < 2:
-        reason = f"Only {found.pairs} seed(s) finished in both arms; scatter needs at least two, a verdict needs more."
-    elif found.sd == 0:
-        reason = f"All {found.pairs} seeds give the same difference, so the runs did not vary and nothing follows."
-    elif found.verdict in (Verdict.HELPS, Verdict.HURTS):
-        reason = f"{of} ({interval}), Holm-adjusted p {found.p_holm:.2g} is at most {alpha:g}"
-        if found.flip_floor > alpha:
-            reason += f"; this rests on normal scatter, the exact test cannot go below {found.flip_floor:.2g} here"
-        if abs(found.difference) < margin:
-            reason += f"; real but smaller than the {points(margin, False)} points that this study calls a difference"
-        reason += "."
-        reason += _scatter_warning(found, sides)
-    elif found.verdict is Verdict.SAME:
-        reason = f"{of}, and the whole {interval} lies within ±{points(margin, False)} points."
-        reason += _scatter_warning(found, sides)
-    else:
-        more = f"about {found.seeds_needed} seeds" if found.seeds_needed else "over 1000 seeds"
-        reason = (
-            f"{of} ({interval}); this study finds only differences from {points(found.detectable, False)} points up"
-            f" (80 % power), and {more} would be needed for {points(margin, False)}."
-        )
-        if found.p_holm / found.raised <= alpha or (-margin <= found.low and found.high <= margin):
-            reason += _scatter_warning(found, sides) or (
-                f" With {found.pairs} seeds unlike scatter cannot be excluded, so the p value was raised"
-                f" {found.raised:.2g} times; more seeds settle it."
+        parts = [
+            say(
+                "Only {seeds} seed(s) finished in both arms; scatter needs at least two, a verdict needs more.",
+                seeds=found.pairs,
             )
-    return dataclasses.replace(found, reason=reason + nothing_learned)
+        ]
+    elif found.sd == 0:
+        parts = [
+            say(
+                "All {seeds} seeds give the same difference, so the runs did not vary and nothing follows.",
+                seeds=found.pairs,
+            )
+        ]
+    elif found.verdict in (Verdict.HELPS, Verdict.HURTS):
+        parts = [
+            say(
+                "{difference} points over {seeds} seeds (95 % interval {low} to {high}), Holm-adjusted p {p} is at most"
+                " {alpha}",
+                **row,
+                p=f"{found.p_holm:.2g}",
+                alpha=f"{alpha:g}",
+            )
+        ]
+        if found.flip_floor > alpha:
+            parts.append(
+                say(
+                    "; this rests on normal scatter, the exact test cannot go below {floor} here",
+                    floor=f"{found.flip_floor:.2g}",
+                )
+            )
+        if abs(found.difference) < margin:
+            parts.append(say("; real but smaller than the {margin} points that this study calls a difference", **row))
+        parts += [say("."), _scatter_warning(found, sides)]
+    elif found.verdict is Verdict.SAME:
+        parts = [
+            say(
+                "{difference} points over {seeds} seeds, and the whole 95 % interval {low} to {high} lies within"
+                " ±{margin} points.",
+                **row,
+            ),
+            _scatter_warning(found, sides),
+        ]
+    else:
+        needed = found.seeds_needed
+        more = say("about {count} seeds", count=needed) if needed else say("over 1000 seeds")
+        parts = [
+            say("{difference} points over {seeds} seeds (95 % interval {low} to {high})", **row),
+            say(
+                "; this study finds only differences from {detectable} points up (80 % power), and {more} would be"
+                " needed for {margin}.",
+                **row,
+                detectable=points(found.detectable, False),
+                more=more,
+            ),
+        ]
+        if found.p_holm / found.raised <= alpha or (-margin <= found.low and found.high <= margin):
+            parts.append(
+                _scatter_warning(found, sides)
+                or say(
+                    " With {seeds} seeds unlike scatter cannot be excluded, so the p value was raised {raised} times;"
+                    " more seeds settle it.",
+                    seeds=found.pairs,
+                    raised=f"{found.raised:.2g}",
+                )
+            )
+    return dataclasses.replace(found, reason=in_a_row(*parts, nothing_learned))

@@ -10,9 +10,10 @@ from typing import Any
 
 from PIL import ImageDraw, ImageFont
 
-RIGHT, FALSE, MISSED = "#1a9641", "#d7191c", "#b36b00"
+# Okabe and Ito's blue, vermilion and reddish purple (2008), which colour-blind readers can tell apart.
+RIGHT, FALSE, MISSED = "#0072B2", "#D55E00", "#CC79A7"
 _DASHES = {"right": None, "labelled": None, "false": (7.0, 4.0), "missed": (2.0, 3.0)}
-_COLOURS = {"right": RIGHT, "false": FALSE, "missed": MISSED, "labelled": "#1f4e9c"}
+_COLOURS = {"right": RIGHT, "false": FALSE, "missed": MISSED, "labelled": "#009E73"}
 MARKS = {"right": "", "labelled": "", "false": "x ", "missed": "? "}
 """What stands in front of a box's text."""
 

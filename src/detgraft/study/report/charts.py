@@ -7,10 +7,11 @@ import gzip
 import html
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from detgraft.base.extras import require
 from detgraft.study.judge.analysis import AXES, Analysis, ArmSummary, ultralytics_of
+from detgraft.study.report.languages import Words
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart (2008); the base is dark grey, the control grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#B15928")
@@ -20,6 +21,32 @@ _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "
 _UNITS = {"latency_ms": "latency of one picture (ms)", "params": "parameters (millions)", "gflops": "GFLOPs"}
 
 Chart = dict[str, Any]
+
+
+class Form(NamedTuple):
+    """How an arm is told apart where colours are not.
+
+    Attributes:
+        symbol: Plotly's name of its mark.
+        sign: The mark as a letter, for the legend.
+        dash: Plotly's name of its line.
+    """
+
+    symbol: str
+    sign: str
+    dash: str
+
+
+FORMS = (
+    Form("circle", "●", "solid"),
+    Form("triangle-up", "▲", "dash"),
+    Form("star", "★", "dot"),
+    Form("triangle-down", "▼", "dashdot"),
+    Form("hexagon", "⬢", "longdash"),
+    Form("cross", "✚", "longdashdot"),
+    Form("x", "✖", "solid"),
+)
+BASE_FORM, CONTROL_FORM = Form("square", "■", "solid"), Form("diamond", "◆", "dash")
 
 
 def packed_plotly() -> str:
@@ -33,20 +60,24 @@ def packed_plotly() -> str:
     return base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
 
 
-def charts(found: Analysis) -> dict[str, Chart]:
+def charts(found: Analysis, words: Words) -> dict[str, Chart]:
     """Every chart of the report by the id of its place, each as plain ``data`` and ``layout``.
+
+    Args:
+        found: The study.
+        words: The language of titles and labels.
 
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    result = {"differences": _differences(found)}
+    result = {"differences": _differences(found, words)}
     for key in AXES:
         if all(getattr(arm.cost, key) is not None for arm in found.arms):
-            result[f"pareto-{key}"] = _pareto(found, key)
+            result[f"pareto-{key}"] = _pareto(found, key, words)
     if any(found.curves.values()):
-        result["curves"] = _curves(found)
+        result["curves"] = _curves(found, words)
     if any(item.per_class for item in found.judged):
-        result["classes"] = _classes(found)
+        result["classes"] = _classes(found, words)
     return result
 
 
@@ -55,7 +86,7 @@ def _plain(data: list[Any], layout: dict[str, Any]) -> Chart:
     graphs = require("plotly.graph_objects")
     common = {
         "font": _FONT,
-        "margin": {"l": 60, "r": 16, "t": 16, "b": 48},
+        "margin": {"l": 48, "r": 12, "t": 16, "b": 48},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hoverlabel": {"font": _FONT},
@@ -76,6 +107,14 @@ def colour_of(found: Analysis, arm: ArmSummary) -> str:
     return COLOURS[variants.index(arm.name) % len(COLOURS)]
 
 
+def form_of(found: Analysis, arm: ArmSummary) -> Form:
+    """The mark and the line that an arm has in every chart; no two of the first seven variants share one."""
+    if arm.role != "variant":
+        return BASE_FORM if arm.role == "base" else CONTROL_FORM
+    variants = [a.name for a in found.arms if a.role == "variant"]
+    return FORMS[variants.index(arm.name) % len(FORMS)]
+
+
 def _percent(value: float) -> float | None:
     return None if not math.isfinite(value) else round(100 * value, 4)
 
@@ -88,12 +127,26 @@ def _bars(mean: float, low: float, high: float) -> tuple[float, float]:
     )
 
 
-def _differences(found: Analysis) -> Chart:
+def _differences(found: Analysis, words: Words) -> Chart:
     """Each variant's difference to the base with its interval, over the band that counts as no difference."""
     rows = [item.comparison for item in found.judged] + ([found.control] if found.control else [])
     by_name = {arm.name: arm for arm in found.arms}
     data = []
+    names = []
     for row in reversed(rows):
+        # The name stands above its interval: beside it, it would take half of a narrow screen.
+        names.append(
+            {
+                "xref": "paper",
+                "x": 0,
+                "y": html.escape(row.variant),
+                "text": html.escape(row.variant),
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "yshift": 6,
+                "showarrow": False,
+            }
+        )
         plus, minus = _bars(row.difference, row.low, row.high)
         data.append(
             {
@@ -102,8 +155,12 @@ def _differences(found: Analysis) -> Chart:
                 "x": [_percent(row.difference)],
                 "y": [html.escape(row.variant)],
                 "error_x": {"type": "data", "symmetric": False, "array": [plus], "arrayminus": [minus], "thickness": 2},
-                "marker": {"size": 11, "color": colour_of(found, by_name[row.variant])},
-                "hovertemplate": "%{y}: %{x:+.2f} points<extra></extra>",
+                "marker": {
+                    "size": 11,
+                    "color": colour_of(found, by_name[row.variant]),
+                    "symbol": form_of(found, by_name[row.variant]).symbol,
+                },
+                "hovertemplate": "%{y}: %{x:+.2f}<extra></extra>",
             }
         )
     margin = 100 * found.margin
@@ -121,11 +178,18 @@ def _differences(found: Analysis) -> Chart:
         },
         {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": BASE, "width": 1.5}},
     ]
-    axis = {"title": {"text": f"{found.primary} points"}}
-    return _plain(data, {"shapes": shapes, "xaxis": axis, "height": 110 + 46 * len(rows)})
+    layout = {
+        "shapes": shapes,
+        "annotations": names,
+        "xaxis": {"title": {"text": words("{figure} points", figure=found.primary)}},
+        "yaxis": {"showticklabels": False},
+        "margin": {"l": 16, "r": 16, "t": 24, "b": 48},
+        "height": 110 + 46 * len(rows),
+    }
+    return _plain(data, layout)
 
 
-def _pareto(found: Analysis, axis: str) -> Chart:
+def _pareto(found: Analysis, axis: str, words: Words) -> Chart:
     """Accuracy against one kind of cost; the line joins what nothing beats in both."""
     factor = 1e-6 if axis == "params" else 1.0
     points = [(factor * float(getattr(arm.cost, axis)), arm) for arm in found.arms]
@@ -156,20 +220,20 @@ def _pareto(found: Analysis, axis: str) -> Chart:
                 "marker": {
                     "size": 12,
                     "color": colour_of(found, arm),
-                    "symbol": {"base": "square", "control": "diamond"}.get(arm.role, "circle"),
+                    "symbol": form_of(found, arm).symbol,
                 },
                 "hovertemplate": f"{html.escape(arm.name)}<br>%{{x:.3g}}, {found.primary} %{{y:.2f}}<extra></extra>",
             }
         )
     layout = {
-        "xaxis": {"title": {"text": _UNITS[axis]}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": words(_UNITS[axis])}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": f"{found.primary} ({found.split})"}},
         "height": 400,
     }
     return _plain(data, layout)
 
 
-def _curves(found: Analysis) -> Chart:
+def _curves(found: Analysis, words: Words) -> Chart:
     """mAP50-95 on val by epoch: the mean over seeds, and a band from the lowest to the highest run."""
     data: list[Any] = []
     for arm in found.arms:
@@ -198,13 +262,15 @@ def _curves(found: Analysis) -> Chart:
                 "mode": "lines",
                 "x": epochs,
                 "y": mean,
-                "line": {"color": colour, "width": 2.2, "dash": "solid" if arm.role != "control" else "dash"},
-                "hovertemplate": f"{html.escape(arm.name)}, epoch %{{x}}: %{{y:.2f}}<extra></extra>",
+                "line": {"color": colour, "width": 2.2, "dash": form_of(found, arm).dash},
+                "hovertemplate": f"{html.escape(arm.name)}, {words('epoch')} %{{x}}: %{{y:.2f}}<extra></extra>",
             }
         )
     layout = {
-        "xaxis": {"title": {"text": "epoch"}, "dtick": max(1, _longest(found) // 10)},
-        "yaxis": {"title": {"text": f"{next(iter(ultralytics_of(found.task)))} on val (Ultralytics)"}},
+        "xaxis": {"title": {"text": words("epoch")}, "dtick": max(1, _longest(found) // 10)},
+        "yaxis": {
+            "title": {"text": words("{figure} on val (Ultralytics)", figure=next(iter(ultralytics_of(found.task))))}
+        },
         "height": 440,
     }
     return _plain(data, layout)
@@ -222,7 +288,7 @@ def shown_classes(found: Analysis) -> list[str]:
     return names if len(names) <= MOST_CLASSES else sorted(names, key=lambda n: -most[n])[:MOST_CLASSES]
 
 
-def _classes(found: Analysis) -> Chart:
+def _classes(found: Analysis, words: Words) -> Chart:
     """Difference of every variant in every class, with intervals."""
     by_name = {arm.name: arm for arm in found.arms}
     names = shown_classes(found)
@@ -244,12 +310,12 @@ def _classes(found: Analysis) -> Chart:
                     "width": 3,
                 },
                 "marker": {"color": colour_of(found, by_name[item.comparison.variant]), "opacity": 0.85},
-                "hovertemplate": f"{html.escape(item.comparison.variant)}, %{{x}}: %{{y:+.2f}} points<extra></extra>",
+                "hovertemplate": f"{html.escape(item.comparison.variant)}, %{{x}}: %{{y:+.2f}}<extra></extra>",
             }
         )
     layout = {
         "barmode": "group",
-        "yaxis": {"title": {"text": f"difference of AP to {html.escape(found.base.name)} (points)"}},
+        "yaxis": {"title": {"text": words("difference of AP to {base} (points)", base=html.escape(found.base.name))}},
         "height": 420,
     }
     return _plain(data, layout)

@@ -5,8 +5,8 @@ Every number comes from the one :class:`Analysis` that the report shows; ``verdi
 
 from __future__ import annotations
 
+import contextlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,42 +17,22 @@ import yaml
 
 from detgraft.base.extras import require
 from detgraft.base.files import csv_text, write_atomic
-from detgraft.catalog.registry import catalogue
-from detgraft.errors import ArgumentError, MissingExtraError, PlanError, nearest
-from detgraft.plan.expression import is_expression, parse_expression
+from detgraft.catalog import papers
+from detgraft.catalog.losses import Loss, losses
+from detgraft.catalog.registry import TIMM_PREFIX, catalogue
+from detgraft.catalog.spec import Graft
+from detgraft.errors import MissingExtraError, PlanError
+from detgraft.plan.expression import GraftTerm, is_expression, parse_expression, parse_term
 from detgraft.study.design.spec import StudySpec
 from detgraft.study.judge.analysis import Analysis, analyse
-from detgraft.study.judge.statistics import Verdict
+from detgraft.study.judge.statistics import Comparison, Verdict
+from detgraft.study.report.languages import Words
 from detgraft.study.report.report import shown_figures
 from detgraft.study.run.store import StudyFolder
 
-LANGUAGES = ("en", "zh")
 MARK = "\ufeff"
 """Byte order mark: with it spreadsheet programs read a CSV as UTF-8."""
 Cell = str | float | int | None
-
-_ZH = {
-    "arm": "模型",
-    "seeds": "种子数",
-    "sd": "标准差",
-    "parameters (M)": "参数量（M）",
-    "GFLOPs": "GFLOPs",
-    "latency (ms)": "延迟（ms）",
-    "variant": "变体",
-    "difference": "差值",
-    "95 % low": "95 % 下限",
-    "95 % high": "95 % 上限",
-    "p (Holm)": "p（Holm 校正）",
-    "verdict": "结论",
-    "helps": "有效",
-    "hurts": "有害",
-    "no measurable difference": "无可测差异",
-    "cannot tell (too few seeds)": "无法判断（种子过少）",
-    "points": "百分点",
-    "AP_small": "AP（小）",
-    "AP_medium": "AP（中）",
-    "AP_large": "AP（大）",
-}
 
 
 @dataclass(frozen=True)
@@ -64,12 +44,14 @@ class Table:
         head: Names of the columns.
         rows: Its rows; numbers are kept as numbers.
         digits: Decimal places of each column where it holds numbers.
+        caption: What it shows.
     """
 
     name: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     digits: tuple[int, ...]
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,10 +81,11 @@ def export_study(folder: StudyFolder, out: Path, lang: str = "en") -> Exported:
         ArgumentError: Another language.
         StudyError: Nothing can be compared yet.
     """
-    if lang not in LANGUAGES:
-        raise ArgumentError(f"lang: expected {' or '.join(LANGUAGES)}, found {lang!r}.{nearest(str(lang), LANGUAGES)}")
+    words = Words(lang)
     found = analyse(folder)
-    tables = [translated(table, lang) for table in (arms_table(found), differences_table(found))]
+    tables = [arms_table(found, words), differences_table(found, words)]
+    if found.effects:
+        tables.append(effects_table(found, words))
     out.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
 
@@ -118,47 +101,72 @@ def export_study(folder: StudyFolder, out: Path, lang: str = "en") -> Exported:
         write("study.xlsx", workbook(tables))
     except MissingExtraError as error:
         left_out = f"study.xlsx is left out: {error}"
-    for name, content in figures(found).items():
+    for name, content in figures(found, words).items():
         write(name, content)
-    write("methods.txt", methods(found, folder.spec, lang) + "\n")
+    write("methods.txt", methods(found, folder.spec, words) + "\n")
     write("citations.bib", bibliography(folder.spec))
     return Exported(out, tuple(files), left_out)
 
 
-def arms_table(found: Analysis) -> Table:
+def arms_table(found: Analysis, words: Words) -> Table:
     """Every arm: the deciding figure with its deviation, the other figures, and the price; AP from 0 to 100."""
     names = shown_figures(found)
-    head = ("arm", "seeds", found.primary, "sd", *names, "parameters (M)", "GFLOPs", "latency (ms)")
+    head = ["arm", "seeds", found.primary, "sd", *names, "parameters (M)"]
+    costs = [
+        name for name in ("gflops", "latency_ms") if any(getattr(arm.cost, name) is not None for arm in found.arms)
+    ]
+    head += [{"gflops": "GFLOPs", "latency_ms": "latency (ms)"}[name] for name in costs]
     rows = []
     for arm in found.arms:
         others = (_percent(arm.figures.get(name)) for name in names)
-        cost = (arm.cost.params / 1e6, arm.cost.gflops, arm.cost.latency_ms)
+        cost = (arm.cost.params / 1e6, *(getattr(arm.cost, name) for name in costs))
         rows.append((arm.name, len(arm.seeds), _percent(arm.primary.mean), _percent(arm.sd), *others, *cost))
-    return Table("arms", head, tuple(rows), (0, 0, 2, 2, *(2 for _ in names), 3, 2, 2))
+    caption = words(
+        "{figure} on {split} ({images} pictures): mean over seeds, its standard deviation, and the price of every"
+        " model; AP from 0 to 100.",
+        figure=found.primary,
+        split=found.split,
+        images=found.images,
+    )
+    digits = (0, 0, 2, 2, *(2 for _ in names), 3, *(2 for _ in costs))
+    return Table("arms", tuple(map(words, head)), tuple(rows), digits, caption)
 
 
-def differences_table(found: Analysis) -> Table:
+def differences_table(found: Analysis, words: Words) -> Table:
     """Every variant against the base, in points."""
-    head = ("variant", "difference", "95 % low", "95 % high", "p (Holm)", "seeds", "verdict")
-    rows = []
-    for item in found.judged:
-        c = item.comparison
-        ends = (_percent(c.difference), _percent(c.low), _percent(c.high))
-        rows.append((c.variant, *ends, c.p_holm, c.pairs, c.verdict.value))
-    return Table("differences", head, tuple(rows), (0, 2, 2, 2, 4, 0, 0))
+    return _compared(found, "differences", "variant", [item.comparison for item in found.judged], words)
+
+
+def effects_table(found: Analysis, words: Words) -> Table:
+    """Every effect and interaction of a factorial study, in points."""
+    return _compared(found, "effects", "effect", found.effects, words)
+
+
+def _compared(found: Analysis, name: str, first: str, rows: Sequence[Comparison], words: Words) -> Table:
+    head = (first, "difference", "95 % low", "95 % high", "p (Holm)", "seeds", "verdict")
+    cells = tuple(
+        (
+            c.variant,
+            _percent(c.difference),
+            _percent(c.low),
+            _percent(c.high),
+            c.p_holm,
+            c.pairs,
+            words(c.verdict.value),
+        )
+        for c in rows
+    )
+    caption = words(
+        "Differences to {base} on {split} in points of {figure}, with 95 % intervals over seeds.",
+        base=found.base.name,
+        split=found.split,
+        figure=found.primary,
+    )
+    return Table(name, tuple(map(words, head)), cells, (0, 2, 2, 2, 4, 0, 0), caption)
 
 
 def _percent(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else 100 * value
-
-
-def translated(table: Table, lang: str) -> Table:
-    """A table with its head, and the verdicts in it, in a language."""
-    if lang == "en":
-        return table
-    head = tuple(_ZH.get(name, name) for name in table.head)
-    rows = tuple((row[0], *(_ZH.get(v, v) if isinstance(v, str) else v for v in row[1:])) for row in table.rows)
-    return Table(table.name, head, rows, table.digits)
 
 
 def shown(value: Cell, digits: int) -> str:
@@ -168,14 +176,27 @@ def shown(value: Cell, digits: int) -> str:
     return value if isinstance(value, str) else f"{value:.{digits}f}"
 
 
+_WORDS = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    # In LaTeX's oldest font encoding, still the default, these letters print as others.
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "–": "--",
+}
+_QUOTE = "\\providecommand{\\textquotedbl}{''}\n"
+
+
 def latex_text(text: str) -> str:
     """A text that LaTeX prints as it is."""
-    words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
-    return "".join(words.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+    return "".join(_WORDS.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
 
 
 def latex(table: Table) -> str:
-    """A table for the package booktabs; Chinese needs ctex."""
+    """A table with its caption, never wider than the text; needs booktabs and graphicx, Chinese ctex, too."""
     columns = "l" + "r" * (len(table.head) - 1)
     if isinstance(table.rows[0][-1] if table.rows else None, str):
         columns = columns[:-1] + "l"
@@ -183,9 +204,15 @@ def latex(table: Table) -> str:
     lines += [" & ".join(latex_text(shown(v, d)) for v, d in zip(row, table.digits, strict=True)) for row in table.rows]
     body = " \\\\\n".join(lines[1:])
     return (
-        "% \\usepackage{booktabs}\n"
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]} \\\\\n\\midrule\n{body} \\\\\n\\bottomrule\n"
-        "\\end{tabular}\n"
+        "% \\usepackage{booktabs,graphicx}\n"
+        + (_QUOTE if "textquotedbl" in "".join(lines) + latex_text(table.caption) else "")
+        + "\\begin{table}[tbp]\n\\centering\n"
+        f"\\caption{{{latex_text(table.caption)}}}\n\\label{{tab:{table.name}}}\n"
+        f"\\sbox0{{%\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n"
+        f"{lines[0]} \\\\\n\\midrule\n{body} \\\\\n\\bottomrule\n"
+        "\\end{tabular}}%\n"
+        "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox0}\\else\\usebox0\\fi\n"
+        "\\end{table}\n"
     )
 
 
@@ -212,8 +239,30 @@ def workbook(tables: Sequence[Table]) -> bytes:
     return raw.getvalue()
 
 
-def figures(found: Analysis) -> dict[str, bytes]:
-    """The differences with their intervals, and accuracy against parameters, as SVG and PDF."""
+_CJK = (
+    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "Heiti SC", "SimHei",
+    "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "FandolHei",
+)  # fmt: skip
+
+
+def figures(found: Analysis, words: Words) -> dict[str, bytes]:
+    """The differences with their intervals, and accuracy against parameters, as SVG and PDF.
+
+    Chinese labels need a font that has the letters; on a machine without one they stay English.
+    """
+    import matplotlib
+    from matplotlib import font_manager
+
+    fonts = ["DejaVu Sans"]
+    if words.lang == "zh":
+        known = {font.name for font in font_manager.fontManager.ttflist}
+        own = [name for name in _CJK if name in known]
+        words, fonts = (words, [*fonts, *own]) if own else (Words("en"), fonts)
+    with matplotlib.rc_context({"font.family": fonts}):
+        return _figures(found, words)
+
+
+def _figures(found: Analysis, words: Words) -> dict[str, bytes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -236,14 +285,16 @@ def figures(found: Analysis) -> dict[str, bytes]:
             axes.plot([100 * row.low, 100 * row.high], [place, place], color="#0072B2", linewidth=2)
         axes.plot([100 * row.difference], [place], "o", color="#0072B2")
     axes.set_yticks(range(len(rows)), [_plain(row.variant) for row in rows])
-    axes.set_xlabel(f"{_plain(found.primary)} - {_plain(found.base.name)} (points)")
+    axes.set_xlabel(
+        _plain(words("{figure}: difference to {base} (points)", figure=found.primary, base=found.base.name))
+    )
     keep("differences", figure)
     figure = Figure(figsize=(6, 4))
     axes = figure.add_subplot()
     for arm in found.arms:
         form = {"base": "s", "control": "D"}.get(arm.role, "o")
         axes.plot([arm.cost.params / 1e6], [100 * arm.primary.mean], form, label=_plain(arm.name))
-    axes.set_xlabel("parameters (M)")
+    axes.set_xlabel(words("parameters (M)"))
     axes.set_ylabel(f"{_plain(found.primary)} ({found.split})")
     axes.legend(fontsize="small")
     keep("accuracy", figure)
@@ -255,92 +306,104 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def methods(found: Analysis, spec: StudySpec, lang: str = "en") -> str:
+def methods(found: Analysis, spec: StudySpec, words: Words) -> str:
     """A paragraph for the methods section: design, seeds, figure, test, versions."""
-    names = ", ".join(item.comparison.variant for item in found.judged)
-    seeds = len(spec.seeds)
     versions = sorted({(k, v) for run in found.results for k, v in run.versions.items()})
-    used = ", ".join(f"{k} {v}" for k, v in versions)
-    machine = ", ".join(sorted({str(run.hardware.get("device")) for run in found.results}))
-    epochs, imgsz, batch = (spec.train[key] for key in ("epochs", "imgsz", "batch"))
-    looks = ", ".join(map(str, found.looks))
     said = {verdict: sum(i.comparison.verdict is verdict for i in found.judged) for verdict in Verdict}
-    if lang == "zh":
-        design = f"采用序贯设计，在 {looks} 个种子后检验，" if found.looks else ""
-        return (
-            f"以 {found.base.name} 为基线，比较了 {names}。每个模型以相同的数据、"
-            f"训练参数和初始权重（{spec.init}）训练，"
-            f"共 {epochs} 个 epoch，输入 {imgsz} 像素，批量 {batch}，最多 {seeds} 个随机种子，按种子配对。{design}"
-            f"评价指标为 {found.split} 划分上 {found.images} 张图像的 {found.primary}；"
-            f"每次训练的最佳 epoch 在 val 上选取。"
-            f"差异以配对 t 检验判断，方差不等时提高 p 值，"
-            f"并对各变体作 Holm 校正（总体错误率 {100 * found.alpha:g} %）；"
-            f"不超过 {100 * found.margin:g} 个百分点的差异视为无差异。结论：有效 {said[Verdict.HELPS]} 个，"
-            f"有害 {said[Verdict.HURTS]} 个，无可测差异 {said[Verdict.SAME]} 个，无法判断 {said[Verdict.UNKNOWN]} 个。"
-            f"设备：{machine}；软件：{used}。"
+    parts = [
+        words(
+            "{names} were compared with the base {base}. All models were trained on the same data with the same"
+            " arguments and kind of initial weights ({init}) for {epochs} epochs at {imgsz} pixels with batch {batch},"
+            " with up to {seeds} random seeds, paired by seed.",
+            names=", ".join(item.comparison.variant for item in found.judged),
+            base=found.base.name,
+            init=spec.init,
+            seeds=len(spec.seeds),
+            **{key: spec.train[key] for key in ("epochs", "imgsz", "batch")},
         )
-    design = f" The design was group-sequential with looks after {looks} seeds." if found.looks else ""
-    extended = " The study was extended after results had been seen." if found.extended else ""
-    return (
-        f"{names} were compared with the base {found.base.name}. All models were trained on the same data with the same"
-        f" arguments and kind of initial weights ({spec.init}) for {epochs} epochs at {imgsz} pixels with batch"
-        f" {batch}, with up to {seeds} random seeds, paired by seed.{design}{extended} The figure that decides is"
-        f" {found.primary} on the {found.images} pictures of the {found.split} split; the best epoch of each run was"
-        f" chosen on val. Differences were judged by paired t tests, with p values raised where two models scatter"
-        f" unlike each other and Holm-adjusted over the variants (family-wise error rate {100 * found.alpha:g} %);"
-        f" differences of up to {100 * found.margin:g} points count as none. Of the variants {said[Verdict.HELPS]}"
-        f" helped, {said[Verdict.HURTS]} hurt, {said[Verdict.SAME]} made no measurable difference, and for"
-        f" {said[Verdict.UNKNOWN]} the study cannot tell."
-        f" Device: {machine}; software: {used}."
-    )
+    ]
+    if found.looks:
+        looks = ", ".join(map(str, found.looks))
+        parts.append(words("The design was group-sequential with looks after {looks} seeds.", looks=looks))
+    if found.extended:
+        parts.append(words("The study was extended after results had been seen."))
+    parts += [
+        words(
+            "The figure that decides is {figure} on the {images} pictures of the {split} split; the best epoch of each"
+            " run was chosen on val. Differences were judged by paired t tests, with p values raised where two models"
+            " scatter unlike each other and Holm-adjusted over the variants (family-wise error rate {alpha} %);"
+            " differences of up to {margin} points count as none.",
+            figure=found.primary,
+            images=found.images,
+            split=found.split,
+            alpha=f"{100 * found.alpha:g}",
+            margin=f"{100 * found.margin:g}",
+        ),
+        words(
+            "Of the variants {helps} helped, {hurts} hurt, {same} made no measurable difference, and for {unknown} the"
+            " study cannot tell.",
+            helps=said[Verdict.HELPS],
+            hurts=said[Verdict.HURTS],
+            same=said[Verdict.SAME],
+            unknown=said[Verdict.UNKNOWN],
+        ),
+        words(
+            "Device: {machine}; software: {software}.",
+            machine=", ".join(sorted({str(run.hardware.get("device")) for run in found.results})),
+            software=", ".join(f"{k} {v}" for k, v in versions),
+        ),
+    ]
+    return words(" ").join(parts)
 
 
-def grafts_of(spec: StudySpec) -> list[str]:
-    """Names of the catalogue's grafts that the arms of a study use, in expressions and in YAML files."""
-    found: dict[str, None] = {}
+def grafts_of(spec: StudySpec) -> dict[str, Graft | Loss]:
+    """The catalogue's grafts and losses that the arms of a study use, by name: in expressions and in YAML files.
+
+    A block inside a stock shell counts, and so does what a row's name or a named neck is made of.
+    """
+    found: dict[str, Graft | Loss] = {}
     for arm in spec.arms:
-        names: list[str] = []
         path = Path(spec.resolve(arm.model))
+        terms: list[GraftTerm] = []
         if is_expression(arm.model):
-            try:
-                names = [graft.name for graft in parse_expression(arm.model).grafts]
-            except PlanError:
-                names = []
+            with contextlib.suppress(PlanError):
+                terms = list(parse_expression(arm.model).grafts)
         elif path.suffix in (".yaml", ".yml") and path.is_file():
             raw = yaml.safe_load(path.read_text("utf-8"))
-            rows = (
-                [row for key in ("backbone", "head") for row in (raw.get(key) or [])] if isinstance(raw, dict) else []
-            )
-            names = [str(row[2]) for row in rows if isinstance(row, list) and len(row) > 2]
-        for name in names:
-            entry = catalogue.find(name)
+            terms = _terms_of(raw) if isinstance(raw, dict) else []
+        while terms:
+            term = terms.pop(0)
+            if term.inner is not None:
+                terms.insert(0, term.inner)
+            entry = losses.find(term.name) or catalogue.find(term.name)
             if entry is not None:
-                found[entry.name] = None
-    return list(found)
+                found[entry.name] = entry
+    return found
+
+
+def _terms_of(raw: Mapping[str, Any]) -> list[GraftTerm]:
+    """What the rows and the losses of a model's YAML name, as terms."""
+    rows = [row for key in ("backbone", "head") for row in (raw.get(key) or [])]
+    given = raw.get("losses") or []
+    texts = [str(row[2]) for row in rows if isinstance(row, list) and len(row) > 2]
+    terms = []
+    for text in [*texts, *([given] if isinstance(given, str) else map(str, given))]:
+        with contextlib.suppress(PlanError):
+            terms.append(parse_term(text))
+    return terms
 
 
 def bibliography(spec: StudySpec) -> str:
-    """BibTeX of every graft in the study, from the catalogue; what it does not know is left out, not made up."""
-    entries: list[str] = []
-    for name in grafts_of(spec):
-        entry = catalogue.find(name)
-        paper = entry.provenance.paper if entry is not None else ""
-        if entry is None or not paper:
-            entries.append(f"% {name}: the catalogue names no paper; it came from {entry.origin if entry else '?'}.")
-            continue
-        entries.append(_bibtex(name, paper, entry.provenance.source))
-    return "\n\n".join(entries) + "\n"
-
-
-def _bibtex(name: str, paper: str, source: str) -> str:
-    """One entry; the catalogue holds title, venue and year in this order."""
-    title, _, venue = paper.rpartition(", ")
-    match = re.fullmatch(r"(.*?)\s*((?:19|20)\d\d)", venue) if title else None
-    fields: Mapping[str, str] = (
-        {"title": f"{{{title}}}", "howpublished": match[1], "year": match[2]} if match else {"title": f"{{{paper}}}"}
-    )
-    fields = {**fields, **({"url": source} if source else {})}
-    key = re.sub(r"[^A-Za-z0-9]+", "", name) + (match[2] if match else "")
-    escaped = {k: v if k == "url" else re.sub(r"(?<!\\)([&%$#_])", r"\\\1", v) for k, v in fields.items()}
-    lines = ",\n".join(f"  {k} = {{{v}}}" for k, v in escaped.items() if v)
-    return f"@misc{{{key},\n{lines}\n}}"
+    """BibTeX of every graft and loss in the study, from the catalogue; what it does not know is not made up."""
+    entries: dict[str, str] = {}
+    for name, entry in grafts_of(spec).items():
+        paper = papers.TIMM if name.startswith(TIMM_PREFIX) else papers.find(entry.provenance.paper)
+        if paper is papers.TIMM:
+            entries[name] = f"% {name}: timm's documentation names the paper of this architecture."
+            entries.setdefault(paper.key, paper.bibtex("github.com/huggingface/pytorch-image-models"))
+        elif paper is None:
+            named = entry.provenance.paper or "the catalogue names no paper"
+            entries[name] = f"% {name}: {named}; it came from {entry.provenance.source or entry.origin}."
+        else:
+            entries.setdefault(paper.key, paper.bibtex(entry.provenance.source))  # many grafts share a paper
+    return "\n\n".join(entries.values()) + "\n"

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,14 @@ from detgraft.measure.load import LOADED
 from detgraft.study.design.errors import DamagedError, StudyError
 from detgraft.study.design.seal import read_sealed
 from detgraft.study.design.terms import MEASURED
-from detgraft.study.judge.analysis import BEST, Analysis, ArmSummary, Judged, analyse, figures_of, ultralytics_of
+from detgraft.study.design.words import NOTHING, Said, in_a_row, listed, say
+from detgraft.study.judge.analysis import AXES, BEST, Analysis, ArmSummary, Judged, analyse, figures_of, ultralytics_of
 from detgraft.study.judge.evidence import State
 from detgraft.study.judge.result import SplitMetrics
 from detgraft.study.judge.statistics import Verdict, points
-from detgraft.study.report.charts import charts, colour_of, packed_plotly, shown_classes
+from detgraft.study.report import boxes
+from detgraft.study.report.charts import charts, colour_of, form_of, packed_plotly, shown_classes
+from detgraft.study.report.languages import Words
 from detgraft.study.report.pictures import MOST, Disagreement, disagreements
 from detgraft.study.run.store import SCREENED, Cell, StudyFolder
 
@@ -60,34 +63,38 @@ class Report:
         return html_frame(self.html.read_text("utf-8"))
 
 
-def write_report(folder: StudyFolder, out: Path, claims: Path | None = None) -> Report:
+def write_report(folder: StudyFolder, out: Path, claims: Path | None = None, lang: str = "en") -> Report:
     """Analyse a study and write all forms of its report.
 
     Args:
         folder: The study's folder.
         out: Folder to write into.
         claims: Markdown file with what others published on the same data.
+        lang: Language of page and Markdown, ``en`` or ``zh``; CSV and JSON are for programs and have none.
 
     Raises:
+        ArgumentError: Another language.
         StudyError: Nothing can be compared yet, or ``claims`` cannot be read.
         MissingExtraError: plotly is not installed.
     """
+    words = Words(lang)
     found = analyse(folder)
     text = _claims(claims)
+    shown = charts(found, words)
     out.mkdir(parents=True, exist_ok=True)
     written = Report(out / "report.html", out / "report.md", out / "results.csv", out / "verdicts.json", found)
-    values = _values(found, folder, text)
-    page = _environment(escape=True).get_template("report.html.j2")
+    values = _values(found, folder, text, words, shown)
+    page = _environment(True, words).get_template("report.html.j2")
     write_atomic(
         written.html,
         page.render(
             **values,
             pictures=_pictures(found, folder),
-            charts=json.dumps(charts(found)).replace("<", "\\u003c"),  # no name can end the script or begin a comment
+            charts=json.dumps(shown).replace("<", "\\u003c"),  # no name can end the script or begin a comment
             plotly=packed_plotly(),
         ),
     )
-    write_atomic(written.markdown, _environment(escape=False).get_template("report.md.j2").render(**values))
+    write_atomic(written.markdown, _environment(False, words).get_template("report.md.j2").render(**values))
     write_atomic(written.csv, _csv(found))
     write_json(written.json, {**verdicts_json(found), "screen": values["screen"]})
     return written
@@ -102,7 +109,7 @@ def _claims(path: Path | None) -> str:
         raise StudyError(f"cannot be read: {error.strerror or error}.", Location(str(path))) from error
 
 
-def _environment(escape: bool) -> jinja2.Environment:
+def _environment(escape: bool, words: Words) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=escape,
@@ -120,7 +127,9 @@ def _environment(escape: bool) -> jinja2.Environment:
         "pvalue": p_value,
         "cell": markdown_cell,
         "claims": claims_html,
+        "said": words.into,
     }
+    environment.globals |= {"t": words, "th": words.marked, "colon": words(": "), "lang": words.lang}
     return environment
 
 
@@ -165,31 +174,71 @@ def claims_html(text: str) -> str:
     return markupsafe.Markup(re.sub(r"(?<=>)\n(?=<)", "", page).strip())
 
 
-def _values(found: Analysis, folder: StudyFolder, claims: str) -> dict[str, Any]:
+def _values(
+    found: Analysis, folder: StudyFolder, claims: str, words: Words, shown: Mapping[str, Any]
+) -> dict[str, Any]:
     """What both templates are given."""
     spec = folder.spec
     finished = found.cells[State.DONE.value]
+    planned = sum(found.cells.values()) - found.spared
+    screen = _screen(found, folder)
+    own_figure = next(iter(ultralytics_of(found.task)))
     return {
         "found": found,
         "arms": found.arms,
         "base": found.base,
         "css": CLASSES,
         "colours": {arm.name: colour_of(found, arm) for arm in found.arms},
-        "headline": headline(found),
-        "judged_by": judged_by(found),
+        "signs": {arm.name: form_of(found, arm).sign for arm in found.arms},
+        "drawn": set(shown),
+        "axes": [axis for axis in AXES if f"pareto-{axis}" in shown],
+        "box": boxes,
+        "title": words("{study}: does the graft help?", study=found.name) + words.into(judged_by(found)),
+        "headline": words.into(headline(found)),
+        "opening": words(
+            "{finished} of {planned} runs finished, {arms} arms, decided by {figure} on {images} pictures of the"
+            " {split} split. {epochs} epochs at {imgsz} pixels, batch {batch}, weights at the start: {init}. AP is"
+            " given from 0 to 100, differences in points of it.",
+            finished=finished,
+            planned=planned,
+            arms=len(found.arms),
+            figure=found.primary,
+            images=found.images,
+            split=found.split,
+            init=spec.init,
+            **{key: spec.train[key] for key in ("epochs", "imgsz", "batch")},
+        ),
+        "cost_note": words(
+            "Latency: one picture, fused, without post-processing, on {device}. GFLOPs are counted by torch's"
+            " FlopCounterMode.",
+            device=found.base.cost.device,
+        ),
+        "screen_note": ""
+        if screen is None
+        else words(
+            "The best of many is lucky, too: differences in the screen are too large for those that survived it, and"
+            " nothing of it enters the verdicts. Screen and confirmation cost {runs} whole runs; a study of all"
+            " variants with 10 seeds would have cost {full}.",
+            runs=number(screen["runs"], 0),
+            full=screen["full"],
+        ),
+        "extended": [_extension(item) for item in found.extended],
+        "damaged": [(words.label(label), message) for label, message in found.damaged.items()],
+        "failed": [(words.label(label), message) for label, message in found.failed.items()],
         "finished": finished,
-        "planned": sum(found.cells.values()) - found.spared,
+        "planned": planned,
         "resumed": [(arm.name, seed) for arm in found.arms for seed in arm.resumed],
         "figures": shown_figures(found),
-        "own_figure": next(iter(ultralytics_of(found.task))),
+        "own_figure": own_figure,
+        "with_own": any(arm.ultralytics.get(own_figure) is not None for arm in found.arms),
         "loaded": loaded(found),
         "classes": shown_classes(found),
-        "train": dict(spec.train),
         "spec": spec,
         "identity": json.dumps(spec.identity(), indent=1),
         "claims": claims,
-        "screen": _screen(found, folder),
-        "remarks": [(item.comparison.variant, text) for item in found.judged if (text := remark(item))],
+        "screen": screen,
+        "remarks": [(item.comparison.variant, text) for item in found.judged if (text := remark(item, words))],
+        "taken": {arm.name: words.into(arm.taken_over) for arm in found.arms},
         "with_pictures": any(
             math.isfinite(end) for item in found.judged for end in (item.pictures_low, item.joint_low)
         ),
@@ -211,36 +260,55 @@ def _screen(found: Analysis, folder: StudyFolder) -> dict[str, Any] | None:
     return {"rows": rows, "runs": raw["runs"], "full": raw["full"], "rounds": len(raw["plan"]["rounds"])}
 
 
-def headline(found: Analysis) -> str:
+def headline(found: Analysis) -> Said:
     """The study in one sentence."""
     if not any(run.metrics[found.split].coco.get(found.primary) for run in found.results):
-        return f"{found.primary} is 0 everywhere: nothing was learned."
-    groups: dict[Verdict, list[str]] = {}
+        return say("{figure} is 0 everywhere: nothing was learned.", figure=found.primary)
+    groups: dict[Verdict, list[Said]] = {}
     for item in found.judged:
-        here = " (on these pictures only)" if item.only_here else ""
-        groups.setdefault(item.comparison.verdict, []).append(item.comparison.variant + here)
+        form = "{variant} (on these pictures only)" if item.only_here else "{variant}"
+        groups.setdefault(item.comparison.verdict, []).append(say(form, variant=item.comparison.variant))
     phrases = {
-        Verdict.HELPS: "{} helps",
-        Verdict.HURTS: "{} hurts",
-        Verdict.SAME: "{} makes no measurable difference",
-        Verdict.UNKNOWN: "for {} this study cannot tell",
+        Verdict.HELPS: "{variants} helps",
+        Verdict.HURTS: "{variants} hurts",
+        Verdict.SAME: "{variants} makes no measurable difference",
+        Verdict.UNKNOWN: "for {variants} this study cannot tell",
     }
-    parts = [phrases[verdict].format(", ".join(groups[verdict])) for verdict in Verdict if verdict in groups]
-    return f"Compared with {found.base.name}: {'; '.join(parts)}."
+    parts = [say(phrases[v], variants=listed(groups[v], ", ")) for v in Verdict if v in groups]
+    return say("Compared with {base}: {verdicts}.", base=found.base.name, verdicts=listed(parts, "; "))
 
 
-def loaded(found: Analysis) -> str:
+def loaded(found: Analysis) -> Said:
     """Warning about latencies that were measured while the machine had other work; empty when there are none.
 
     Costs that were measured before the load was recorded have none.
     """
     busy = {arm.name: arm.cost.load for arm in found.arms if arm.cost.latency_ms is not None}
-    names = [f"{name} ({load:.0%} busy)" for name, load in busy.items() if load is not None and load > LOADED]
+    names = [
+        say("{arm} ({load} busy)", arm=name, load=f"{load:.0%}")
+        for name, load in busy.items()
+        if load is not None and load > LOADED
+    ]
     if not names:
-        return ""
-    return (
-        f"Measured while the machine was doing other work, so these latencies are too long: {', '.join(names)}."
-        " Do not compare them with the others."
+        return NOTHING
+    return say(
+        "Measured while the machine was doing other work, so these latencies are too long: {arms}. Do not compare them"
+        " with the others.",
+        arms=listed(names, ", "),
+    )
+
+
+def _extension(item: Mapping[str, Any]) -> Said:
+    """How and when a study was extended."""
+    lines = []
+    for line in item["changes"]:
+        parts = re.fullmatch(r"(.+?): was (.+), is (.+)", line)
+        known = say("{key}: was {before}, is {after}", key=parts[1], before=parts[2], after=parts[3]) if parts else None
+        lines.append(known or say("{line}", line=line))
+    return say(
+        "The study was extended on {time}, after results had been seen: {changes}.",
+        time=item["time"],
+        changes=listed(lines, "; "),
     )
 
 
@@ -258,28 +326,34 @@ def _shown_costs(found: Analysis) -> set[str]:
     return shown | ({"taken"} if any(arm.taken_over != "nothing" for arm in found.arms) else set())
 
 
-def remark(item: Judged) -> str:
-    """What there is to say of a variant beyond its row of the table; empty where there is nothing."""
+def remark(item: Judged, words: Words | None = None) -> str:
+    """What there is to say of a variant beyond its row of the table; empty where there is nothing.
+
+    Args:
+        item: The variant.
+        words: The language; English by default.
+    """
+    words = words or Words("en")
     found = item.comparison
-    text = found.reason
-    if text.startswith(f"{points(found.difference)} points over"):  # the row says so much
-        cut = re.search(r"[;.,] (?=\w)(?!Holm|and the whole)", text)
-        text = text[cut.end() :] if cut else ""
-        text = text[:1].upper() + text[1:]
-    parts = [text, item.only_here, f"Instead of the graft: {item.scale}" if item.scale else ""]
-    return " ".join(part for part in parts if part)
+    parts = list(found.reason.parts) if isinstance(found.reason, Said) else [say("{reason}", reason=found.reason)]
+    if found.reason.startswith(f"{points(found.difference)} points over"):  # the row says so much
+        parts = parts[1:]
+    text = words.into(in_a_row(*parts)).lstrip(",;.，；。 ")
+    only = words.into(item.only_here)
+    scale = words("Instead of the graft: {comparison}", comparison=item.scale) if item.scale else ""
+    return words(" ").join(part for part in (text[:1].upper() + text[1:], only, scale) if part)
 
 
-def judged_by(found: Analysis) -> str:
+def judged_by(found: Analysis) -> Said:
     """What decided, where it is not boxes: a bracket for the title, or an empty text."""
     if found.task != "detect":
-        return f" (judged by {MEASURED[found.task]})"
+        return say(" (judged by {measure})", measure=say(MEASURED[found.task]))
     # Results of earlier versions were judged by boxes whatever their task.
     figures = {key for run in found.results for metrics in run.metrics.values() for key in metrics.ultralytics}
     for mark, more in (("(M)", "masks"), ("(P)", "key points")):
         if any(key.endswith(mark) for key in figures):
-            return f" (judged by boxes; {more} were not measured)"
-    return ""
+            return say(" (judged by boxes; {more} were not measured)", more=say(more))
+    return NOTHING
 
 
 def _provenance(found: Analysis) -> dict[str, Any]:
