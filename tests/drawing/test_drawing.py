@@ -183,6 +183,32 @@ def test_nothing_lies_on_anything_else(name: str, drawn: Callable[[str], Drawing
             assert all(s == source or b <= c or d <= a for c, d, s in pieces), "two sources share a line"
 
 
+@pytest.mark.parametrize("name", [*MODELS, "made up 60", "made up 400", "side by side"])
+def test_lines_of_two_layers_never_run_in_each_other(name: str, drawn: Callable[[str], Drawing]) -> None:
+    """Where one line goes on in another, the drawing says that a layer feeds another one that it does not feed."""
+    anatomy = made_up(int(name.split()[-1])) if name.startswith("made") else None
+    if name == "side by side":  # rtdetr-l+repvit_m0_9: 8 leaves for 10, and 3 arrives at 9, in the gap between 8 and 9
+        strides, sources = (4, 8, 4, 4, 4), ((-1,), (0,), (1,), (0,), (3, 2))
+        anatomy = Anatomy(
+            name,
+            Summary(name, (640, 640), 1, 1.0, None, [8], []),
+            tuple(
+                Layer(i, sources[i], f"B{i}", "x.B", [8, 8, 8], (strides[i],), 1, 0.1, "", "", False) for i in range(5)
+            ),
+        )
+    layout = lay_out(anatomy or drawn(name).anatomy)
+    pieces: dict[tuple[str, float], list[tuple[float, float, int]]] = {}
+    for edge in layout.edges:
+        for (x1, y1), (x2, y2) in zip(edge.points, edge.points[1:], strict=False):
+            start, end = sorted((y1, y2) if x1 == x2 else (x1, x2))
+            where = ("x", round(x1, 1)) if x1 == x2 else ("y", round(y1, 1))
+            pieces.setdefault(where, []).append((start, end, edge.source))
+    for where, found in pieces.items():
+        for number, (a, b, source) in enumerate(found):
+            for c, d, other in found[number + 1 :]:
+                assert source == other or a == b or c == d or min(b, d) < max(a, c) - 0.5, (where, source, other)
+
+
 def test_four_hundred_rows_stay_readable() -> None:
     layout = lay_out(made_up(400))
     assert min(box.height for box in layout.boxes) == 50
@@ -199,6 +225,34 @@ def test_draw_io_lines_are_connected_to_boxes(drawn: Callable[[str], Drawing]) -
     assert len(edges) == sum(len(layer.sources) for layer in drawn(MODELS[0]).anatomy.layers) - 1
     assert all({edge.attrib["source"], edge.attrib["target"]} <= names for edge in edges)
     assert len(names) == len({entry.attrib["id"] for entry in root.iter() if "id" in entry.attrib})
+    for edge in edges:  # both ends are fixed, at the lower and at the upper side of a box
+        style = dict(part.split("=") for part in edge.attrib["style"].strip(";").split(";"))
+        assert (style["exitY"], style["entryY"]) == ("1", "0")
+        assert 0 < float(style["exitX"]) < 1
+        assert 0 < float(style["entryX"]) < 1
+    assert "yolo11n (beside)" in {cell.attrib.get("value") for cell in root.iter("mxCell")}
+
+
+def test_the_legend_explains_what_occurs_and_nothing_else(drawn: Callable[[str], Drawing]) -> None:
+    def legend(name: str) -> list[str]:
+        found = re.search(r'<div class="legend">(.*?)</div>', drawn(name).text("html"))
+        assert found is not None
+        return re.findall(r"</i>(\w+)<", found.group(1))
+
+    assert legend("yolo11n") == []
+    assert legend("yolov8n+carafe") == ["graft", "changed"]
+    assert legend(MODELS[0]) == ["graft", "changed", "removed"]
+
+
+def test_strides_are_those_of_the_features_that_the_head_reads() -> None:
+    from detgraft.measure.layers import LayerCost, strides_read
+
+    def layer(index: int, sources: Any, *shape: int) -> LayerCost:
+        return LayerCost(index, sources, "x", 0, list(shape), 0.0)
+
+    layers = [layer(0, -1, 1, 8, 80, 80), layer(1, -1, 1, 8, 40, 40), layer(2, [0, -1], 1, 300, 6)]
+    assert strides_read(layers, (640, 640)) == [8, 16]
+    assert strides_read([*layers, layer(3, -1, 1, 5)], (640, 640)) == [], "the last layer reads no feature maps"
 
 
 def test_latex_is_escaped(drawn: Callable[[str], Drawing]) -> None:
@@ -216,6 +270,8 @@ def test_a_name_from_a_yaml_cannot_write_into_the_page(tmp_path: Path) -> None:
     assert "<script>alert" not in drawing.text("html")
     for form in ("svg", "drawio"):
         ElementTree.fromstring(drawing.text(form))
+    for cell in ElementTree.fromstring(drawing.text("drawio")).iter("UserObject"):  # draw.io reads labels as HTML
+        assert "<script" not in cell.attrib["label"]
 
 
 def test_the_command_writes_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +294,26 @@ def test_the_command_writes_the_files(tmp_path: Path, monkeypatch: pytest.Monkey
     assert leaving.value.code == 0
     found = sorted(path.name for path in tmp_path.iterdir())
     assert found == ["mine.svg", "table.csv", "yolo11n+carafe.drawio", "yolo11n+carafe.html", "yolo11n+carafe.tex"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--latex", "table.latex"), "ends with .tex, found 'table.latex'"),
+        (("--html=page.png",), "such as model.html, found 'page.png'"),
+    ],
+)
+def test_a_file_with_another_ending_is_refused(
+    words: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from detgraft.cli.main import main
+
+    monkeypatch.setattr("sys.argv", ["detgraft", "show", "yolo11n+carafe", *words])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_notebooks_show_tables_and_pages(drawn: Callable[[str], Drawing]) -> None:
@@ -269,7 +345,33 @@ def browser() -> str | None:
 def test_a_browser_opens_the_page_without_errors(
     width: int, dark: bool, drawn: Callable[[str], Drawing], tmp_path: Path
 ) -> None:
-    page = drawn(MODELS[0]).write("html", tmp_path / "page.html")
+    summary = show(MODELS[0], imgsz=320)
+    open_in_browser(drawn(MODELS[0]), [layer.index for layer in summary.layers], width, dark, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser() is None, reason="no Chromium is installed")
+@pytest.mark.parametrize(
+    ("name", "beside", "strides"),
+    [
+        ("rtdetr-l+repvit_m0_9", None, [8, 16, 32]),
+        ("yolo26x-seg", None, [8, 16, 32]),
+        ("yolo11n", "yolo26n", [8, 16, 32]),
+        ("yolo11n+p2+c3k2(DCNv3)", "yolo11n", [4, 8, 16, 32]),
+    ],
+)
+def test_pages_of_other_models_show_every_layer(
+    name: str, beside: str | None, strides: list[int], tmp_path: Path
+) -> None:
+    drawing, answer = draw(name, beside), show(name).to_dict()
+    assert answer["stride"] == strides
+    for width, dark in ((420, False), (1400, True)):
+        open_in_browser(drawing, [layer["index"] for layer in answer["layers"]], width, dark, tmp_path)
+
+
+def open_in_browser(drawing: Drawing, layers: list[int], width: int, dark: bool, tmp_path: Path) -> None:
+    """The page has every layer, writes nothing to the console, and does not scroll sideways."""
+    page = drawing.write("html", tmp_path / "page.html")
     check = "<script>document.title = JSON.stringify([innerWidth, document.documentElement.scrollWidth])</script>"
     page.write_text(page.read_text("utf-8").replace("</body>", f"{check}</body>"), "utf-8")
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars"]
@@ -285,7 +387,7 @@ def test_a_browser_opens_the_page_without_errors(
     )
     assert "CONSOLE" not in found.stderr, found.stderr[-2000:]
     shown = re.findall(r'data-layer="(\d+)"', found.stdout)
-    assert shown == [str(layer.index) for layer in show(MODELS[0], imgsz=320).layers]
+    assert shown == [str(index) for index in layers]
     title = re.search(r"<title>(\[.*?\])</title>", found.stdout)
     assert title is not None
     inner, needed = json.loads(title.group(1))

@@ -27,6 +27,9 @@ TRACE = "DETGRAFT_TRACE"
 
 MODES = ("train", "val", "predict", "track", "export", "benchmark")
 TASKS = ("detect", "segment", "classify", "pose", "obb")
+_NO_MODEL = (".html", ".htm", ".svg", ".drawio", ".xml", ".csv", ".tsv", ".tex", ".latex", ".pdf", ".png", ".txt")
+"""Endings of files that are no model."""
+
 _ELSEWHERE = {"checks": "env", "validate": "val", "detect": "predict", "test": "val", "info": "show", "graph": "show"}
 
 
@@ -210,6 +213,9 @@ def _with_files(words: list[str], files: Mapping[str, tuple[str, ...]]) -> list[
             found.append(f"{name[2:]}={value if equals and value else True}")
         elif before.endswith("=True") and word.lower().endswith(files.get(f"--{before[:-5]}", ("\0",))):
             found[-1] = f"{before[:-5]}={word}"
+        elif before.endswith("=True") and f"--{before[:-5]}" in files and word.lower().endswith(_NO_MODEL):
+            endings = " or ".join(files[f"--{before[:-5]}"])
+            raise ArgumentError(f"--{before[:-5]} writes a file whose name ends with {endings}, found '{word}'")
         else:
             found.append(word)
     return found

@@ -84,7 +84,7 @@ def _target(form: str, name: Any, ending: str, model: str, beside: str | None) -
         )
         return Path(re.sub(r"[^\w.+\-]+", "-", as_typed(text)).strip("-")[:120] + ending)
     path = Path(str(name))
-    if path.is_dir() or not path.suffix:
+    if path.is_dir() or path.suffix.lower() not in FILES["show"][f"--{form}"]:
         raise ArgumentError(f"--{form} takes a file's name such as model{ending}, found '{name}'")
     return path
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from detgraft.errors import DetgraftError
 from detgraft.measure.cost import Summary, show
+from detgraft.measure.layers import stride_of
 from detgraft.plan.rows import Plan
 from detgraft.upstream.model.models import open_model
 from detgraft.upstream.model.transfer import layer_map, open_checkpoint, report_of, report_on
@@ -181,7 +182,7 @@ def _layer(
         name = found.module if found.span == 1 or found.index == index else name
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     bare = _without_batch(shape)
-    strides = tuple(sorted({stride for size in _flat(shape) if (stride := _stride(size, summary.imgsz)) is not None}))
+    strides = tuple(sorted({stride for size in _flat(shape) if (stride := stride_of(size, summary.imgsz)) is not None}))
     return Layer(index, sources, name, kind, bare, strides, params, gflops, row, where, graft)
 
 
@@ -195,14 +196,6 @@ def _without_batch(shape: list[Any]) -> list[Any]:
     if all(isinstance(size, int) for size in shape):
         return shape[1:]
     return [_without_batch(entry) for entry in shape]
-
-
-def _stride(size: list[int], imgsz: tuple[int, int]) -> int | None:
-    """The stride of a feature map, None for anything else."""
-    if len(size) != 4 or not 0 < size[2] <= imgsz[0] or not 0 < size[3] <= imgsz[1]:
-        return None
-    stride = round(imgsz[0] / size[2])
-    return stride if stride == round(imgsz[1] / size[3]) else None
 
 
 def _placed(layer: Layer, origins: Mapping[int, int], others: tuple[Layer, ...]) -> Layer:

@@ -91,14 +91,20 @@ class _Tracks:
 
     taken: list[list[tuple[float, float, int]]] = field(default_factory=list)
 
-    def place(self, start: float, end: float, source: int) -> int:
+    def place(self, start: float, end: float, source: int, below: bool = False) -> int:
+        """Return the first free track, or the first one below all that other sources have where the piece is."""
         start, end = min(start, end), max(start, end)
-        for number, pieces in enumerate(self.taken):
-            if all(owner == source or end <= a or start >= b for a, b, owner in pieces):
-                pieces.append((start, end, source))
-                return number
-        self.taken.append([(start, end, source)])
-        return len(self.taken) - 1
+        met = [
+            number
+            for number, pieces in enumerate(self.taken)
+            if not all(owner == source or end <= a or start >= b for a, b, owner in pieces)
+        ]
+        first = max(met, default=-1) + 1 if below else 0
+        number = next(track for track in range(first, len(self.taken) + 1) if track not in met)
+        if number == len(self.taken):
+            self.taken.append([])
+        self.taken[number].append((start, end, source))
+        return number
 
 
 @dataclass
@@ -179,16 +185,18 @@ def lay_out(anatomy: Anatomy) -> Layout:
         if source in lanes
     ]
     # Long lines first, so that they lie outside and straight.
-    for route in sorted(routes, key=lambda r: (rows[r.source] - rows[r.target], r.source)):
+    routes_by_length = sorted(routes, key=lambda r: (rows[r.source] - rows[r.target], r.source))
+    for route in routes_by_length:
         tracks = columns.setdefault(route.column, _Tracks())
         route.track = tracks.place(rows[route.source] + 0.4, rows[route.target] - 0.4, route.source)
-        middle = route.column[1] + (0.5 if route.column[0] == "lane" else 1.0)
         if route.column != ("lane", route.leave):
             gap = gaps[rows[route.source] + 1]
-            route.upper = gap.place(route.leave + 0.45, middle + 0.05, route.source)
+            route.upper = gap.place(*_reach(route.leave, _middle(route)), route.source)
+    # In the same gap lines arrive below those that leave: on one line, a layer would seem to feed what it does not.
+    for route in routes_by_length:
         if route.column != ("lane", route.arrive):
             gap = gaps[rows[route.target]]
-            route.lower = gap.place(route.arrive + 0.5, middle, route.source)
+            route.lower = gap.place(*_reach(route.arrive, _middle(route)), route.source, below=True)
     xs = _lane_positions(len(strides), columns)
     ys, height = _line_positions(len(lines), gaps)
     boxes = {
@@ -200,7 +208,7 @@ def lay_out(anatomy: Anatomy) -> Layout:
         )
         for index, (first, last) in lanes.items()
     }
-    edges = tuple(_edge(route, boxes, xs, ys, rows, routes) for route in routes)
+    edges = tuple(_edge(route, boxes, xs, len(gaps[rows[route.target]].taken), routes) for route in routes)
     right = xs[-1] + BOX_WIDTH + _room(columns.get(("gutter", len(strides) - 1)))
     aside_x = right + 24 if anatomy.other is not None else None
     aside = tuple(
@@ -251,6 +259,17 @@ def _route(
     return _Route(source, target, leave, ("gutter", leave - 1 if arrive < leave else leave), arrive)
 
 
+def _middle(route: _Route) -> float:
+    """Where the vertical piece runs, in lanes."""
+    return route.column[1] + (0.5 if route.column[0] == "lane" else 1.0)
+
+
+def _reach(lane: int, middle: float) -> tuple[float, float]:
+    """What a sideways piece takes up, in lanes: from its vertical piece to the far side of the ends in its lane."""
+    near = lane + 0.5
+    return (near - 0.2, middle + 0.05) if middle > near else (middle - 0.05, near + 0.2)
+
+
 def _room(tracks: _Tracks | None) -> float:
     return _TRACK * (len(tracks.taken) + 1) if tracks is not None and tracks.taken else 0.0
 
@@ -281,8 +300,7 @@ def _edge(
     route: _Route,
     boxes: dict[int, Box],
     xs: list[float],
-    ys: list[float],
-    rows: dict[int, int],
+    tracks: int,
     routes: Iterable[_Route],
 ) -> Edge:
     source, target = boxes[route.source], boxes[route.target]
@@ -304,7 +322,7 @@ def _edge(
     if route.lower is None:
         points.append((middle, bottom))
     else:
-        y = bottom - _GAP / 2 - _TRACK * route.lower
+        y = bottom - _GAP / 2 - _TRACK * (tracks - 1 - route.lower)
         end = _entry(route, xs, routes)
         points += [(middle, y), (end, y), (end, bottom)]
     return Edge(route.source, route.target, tuple(points))

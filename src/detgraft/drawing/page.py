@@ -32,7 +32,7 @@ th, td { text-align: left; padding: 4px 9px; border-bottom: 1px solid var(--edge
 th { position: sticky; top: 0; background: var(--lane); font-weight: 600; white-space: nowrap; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 td.w { white-space: nowrap; }
-td code { font-size: 12px; color: var(--faint); white-space: nowrap; }
+td code { font-size: 12px; color: var(--faint); display: block; min-width: 26ch; overflow-wrap: anywhere; }
 tr.new td.s { color: var(--new); font-weight: 600; }
 tr.changed td.s { color: var(--changed); font-weight: 600; }
 tr.removed td { color: var(--removed); }
@@ -97,8 +97,8 @@ def _cards(anatomy: Anatomy) -> str:
     cards.append(("strides", ", ".join(map(str, summary.stride)), ""))
     if other is not None:
         found = [layer.status for layer in anatomy.layers]
-        text = f"{found.count('kept')} kept, {found.count('changed')} changed"
-        cards.append(("layers", text, f"{found.count('new')} new, {len(anatomy.removed)} removed"))
+        text = f"{found.count('changed')} changed, {found.count('new')} new, {len(anatomy.removed)} removed"
+        cards.append(("layers", f"{found.count('kept')} of {len(found)} kept", text))
     if anatomy.transfer is not None:
         (arrived, total), (some, whole) = anatomy.transfer.tensors, anatomy.transfer.params
         share = arrived / total if total else 0.0
@@ -120,13 +120,17 @@ def _cards(anatomy: Anatomy) -> str:
 
 
 def _legend(anatomy: Anatomy) -> str:
-    entries = [("graft", "graft")]
-    if anatomy.other is not None:
-        entries += [("new", "new"), ("changed", "changed"), ("removed", "removed")]
+    occurs = {
+        "graft": any(layer.graft for layer in anatomy.layers),
+        "new": any(layer.status == "new" and not layer.graft for layer in anatomy.layers),
+        "changed": any(layer.status == "changed" for layer in anatomy.layers),
+        "removed": bool(anatomy.removed),
+    }
     items = "".join(
         f'<span><i style="border-color: var(--{name}); background: var(--{name}-fill);'
-        f'{" border-style: dashed;" if name == "removed" else ""}"></i>{text}</span>'
-        for name, text in entries
+        f'{" border-style: dotted;" if name == "removed" else ""}"></i>{name}</span>'
+        for name, there in occurs.items()
+        if there
     )
     return f'<div class="legend">{items}<span>box: output, parameters \u00b7 operations</span></div>'
 
@@ -136,7 +140,7 @@ def _table(anatomy: Anatomy) -> str:
     heads = ["<th class=n>layer</th><th>module</th><th>from</th><th>output</th>"]
     heads += ["<th class=n>parameters</th><th class=n>GFLOPs</th>"]
     if beside:
-        heads += ["<th>status</th><th>stands for</th><th class=n>parameters</th><th class=n>GFLOPs</th>"]
+        heads += ["<th>status</th><th>stands for</th><th class=n>more parameters</th><th class=n>more GFLOPs</th>"]
     heads += ["<th class=n>weights</th>"] if transfer else []
     heads += ["<th>row</th>"]
     rows = [_row(layer, anatomy) for layer in anatomy.layers]
@@ -153,7 +157,7 @@ def _table(anatomy: Anatomy) -> str:
 def _row(layer: Layer, anatomy: Anatomy) -> str:
     sources = ", ".join("image" if source < 0 else str(source) for source in layer.sources)
     cells = [
-        f"<td class=n>{layer.index}</td><td class='m w'>{escape(layer.name)}</td><td>{sources}</td>",
+        f"<td class=n>{layer.index}</td><td class='m w'>{escape(layer.name)}</td><td class=w>{sources}</td>",
         f"<td class=w>{escape(shape(layer.shape, 3))}</td><td class=n>{layer.params:,}</td>",
         f"<td class=n>{layer.gflops:.3f}</td>",
     ]

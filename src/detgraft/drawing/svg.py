@@ -49,12 +49,12 @@ STYLE = """
 .dg .name { font-weight: 600; font-size: 12px; }
 .dg .lane { fill: var(--lane); }
 .dg .box { fill: var(--box); stroke: var(--edge); }
+.dg .new .box { stroke: var(--new); fill: var(--new-fill); }
+.dg .changed .box { stroke: var(--changed); fill: var(--changed-fill); }
 .dg .graft .box { stroke: var(--graft); stroke-width: 2; fill: var(--graft-fill); }
 .dg .changed .mark { fill: var(--changed); }
 .dg .new .mark { fill: var(--new); }
 .dg .removed .mark { fill: var(--removed); }
-.dg .aside .box { stroke: var(--edge); }
-.dg .aside.changed .box { fill: var(--changed-fill); stroke: var(--changed); stroke-dasharray: 6 3; }
 .dg .aside.removed .box { fill: var(--removed-fill); stroke: var(--removed); stroke-dasharray: 2 3; }
 .dg .aside.removed .name { text-decoration: line-through; }
 .dg .edge { fill: none; stroke: var(--line); stroke-width: 1.4; }

@@ -7,7 +7,7 @@ from typing import Any
 
 from detgraft.base.files import csv_text
 from detgraft.drawing.anatomy import Anatomy
-from detgraft.drawing.words import count, shape
+from detgraft.drawing.words import shape
 
 HEADINGS = ("layer", "from", "module", "class", "output shape", "parameters", "GFLOPs", "graft", "row", "where")
 BESIDE = ("status", "other layer", "other module", "more parameters", "more GFLOPs")
@@ -74,10 +74,11 @@ def latex(anatomy: Anatomy) -> str:
     """Return a table for LaTeX with booktabs and longtable: layers, shapes, costs, and what changed."""
     beside = anatomy.other is not None
     columns = "rllrr" + ("ll" if beside else "")
-    heads = ["", "module", "output", "parameters", "GFLOPs", *(["status", "stock layer"] if beside else [])]
+    heads = ["", "module", "output", "params", "GFLOPs", *(["status", "stock layer"] if beside else [])]
     height, width = anatomy.summary.imgsz
     lines = [
         "% needs \\usepackage{booktabs,longtable}",
+        "\\begingroup\\footnotesize\\setlength{\\tabcolsep}{2pt}",
         f"\\begin{{longtable}}{{{columns}}}",
         f"\\caption{{Layers of {tex(anatomy.name)} at ${height}\\times{width}$"
         + (f", beside {tex(anatomy.other.name)}" if anatomy.other is not None else "")
@@ -88,7 +89,7 @@ def latex(anatomy: Anatomy) -> str:
     ]
     for layer in anatomy.layers:
         name = tex(layer.name)
-        cells = [str(layer.index), f"\\textbf{{{name}}}" if layer.graft else name, tex(shape(layer.shape, 2))]
+        cells = [str(layer.index), f"\\textbf{{{name}}}" if layer.graft else name, tex(_outputs(layer.shape))]
         cells += [f"{layer.params:,}", f"{layer.gflops:.3f}"]
         if anatomy.other is not None:
             old = anatomy.other.layers[layer.origin] if layer.origin is not None else None
@@ -96,11 +97,19 @@ def latex(anatomy: Anatomy) -> str:
         lines.append(" & ".join(cells) + r" \\")
     lines += [f" & & & & & removed & {tex(f'{old.index} {old.name}')} \\\\" for old in anatomy.removed]
     summary = anatomy.summary
-    total = ["", "total", "", f"{summary.params:,}", f"{summary.gflops:.3f}"]
+    totals = [("total", summary)]
     if anatomy.other is not None:
-        other = anatomy.other.summary
-        total += ["stock", f"{count(other.params)}, {other.gflops:.3f} GFLOPs"]
-    return "\n".join([*lines, "\\midrule", " & ".join(total) + r" \\", "\\bottomrule", "\\end{longtable}", ""])
+        totals.append((f"total of {tex(anatomy.other.name)}", anatomy.other.summary))
+    ends = [
+        f" & {name} & & {whole.params:,} & {whole.gflops:.3f}{' & &' if beside else ''} \\\\" for name, whole in totals
+    ]
+    return "\n".join([*lines, "\\midrule", *ends, "\\bottomrule", "\\end{longtable}", "\\endgroup", ""])
+
+
+def _outputs(value: list[Any]) -> str:
+    """The first output's shape and how many more there are, in as little width as a page of a paper has."""
+    first, _, more = shape(value, 1).partition(" and ")
+    return f"{first}, +{more.partition(' ')[0]}" if more else first
 
 
 def tex(text: str) -> str:

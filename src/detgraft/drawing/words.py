@@ -35,7 +35,7 @@ def difference(new: Layer, old: Layer | None) -> str:
     """What a layer costs more or less than the one that it continues."""
     params, gflops = new.params - (old.params if old else 0), new.gflops - (old.gflops if old else 0.0)
     if old is not None and not params and abs(gflops) < 5e-7:
-        return "the same cost, other channels" if new.kind == old.kind else "the same cost"
+        return "other channels" if new.kind == old.kind else "the same cost"
     return f"{signed(count(params), params)} params, {signed(operations(gflops), gflops)}"
 
 

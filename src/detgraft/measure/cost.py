@@ -14,7 +14,7 @@ from torch import nn
 
 from detgraft.base.notebook import html_table
 from detgraft.base.values import read_size
-from detgraft.measure.layers import LayerCost, Shape, image_channels, layers_of
+from detgraft.measure.layers import LayerCost, Shape, image_channels, layers_of, strides_read
 from detgraft.plan.losses import sentences
 from detgraft.upstream.model.input_scales import input_notes
 from detgraft.upstream.model.marks import notes_on
@@ -116,7 +116,7 @@ def show(
         params=sum(p.numel() for p in built.parameters()),
         gflops=total,
         gflops_thop=thop_gflops(built, height) if height == width else None,
-        stride=stride,
+        stride=strides_read(layers, (height, width)) or stride,
         layers=layers,
         notes=[*sentences(getattr(built, "yaml", None) or {}), *input_notes(built), *notes_on(built)],
     )

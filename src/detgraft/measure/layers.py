@@ -42,6 +42,32 @@ class LayerCost:
     gflops: float
 
 
+def stride_of(shape: Shape, imgsz: tuple[int, int]) -> int | None:
+    """Return the stride of a feature map, None for anything else.
+
+    Args:
+        shape: An output's shape: batch, channels, height, width.
+        imgsz: Height and width of the picture in pixels.
+    """
+    if len(shape) != 4 or not all(isinstance(size, int) for size in shape):
+        return None
+    if not 0 < shape[2] <= imgsz[0] or not 0 < shape[3] <= imgsz[1]:
+        return None
+    stride = round(imgsz[0] / shape[2])
+    return stride if stride == round(imgsz[1] / shape[3]) else None
+
+
+def strides_read(layers: list[LayerCost], imgsz: tuple[int, int]) -> list[int]:
+    """Return the strides of the feature maps that the last layer reads; empty where it reads something else.
+
+    A model's own ``stride`` is that of its largest feature only where Ultralytics does not ask for more (RT-DETR).
+    """
+    sources = layers[-1].from_ if isinstance(layers[-1].from_, list) else [layers[-1].from_]
+    shapes = [layers[source if source >= 0 else len(layers) - 1 + source].shape for source in sources]
+    found = [stride_of(shape, imgsz) for shape in shapes]
+    return [] if None in found else [stride for stride in found if stride is not None]
+
+
 def image_channels(model: nn.Module, default: int = 3) -> int:
     """Return the number of image channels that a built model's description states, or the default."""
     mapping = getattr(model, "yaml", None)
