@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ def test_show_json(key: str, cli: Cli) -> None:
     model: Any = build(BY_KEY[key].zoo, nc=NC)
     assert {"params", "gflops", "gflops_thop", "stride", "layers"} <= shown.keys()
     assert shown["params"] == sum(p.numel() for p in model.parameters())
-    assert shown["stride"] == [int(s) for s in model.stride.tolist()]
+    # Ultralytics keeps 32 alone for RT-DETR; the head reads three levels.
+    assert shown["stride"] == ([8, 16, 32] if "rtdetr" in key else [int(s) for s in model.stride.tolist()])
     assert isinstance(shown["gflops"], float)
     assert shown["gflops_thop"] is None or isinstance(shown["gflops_thop"], float)
     assert [layer["index"] for layer in shown["layers"]] == list(range(len(model.model)))
@@ -196,3 +198,64 @@ def test_train_val_predict_export_hand_everything_through(cli: Cli, made_set: Pa
     exported = cli("export", f"model={best}", "format=torchscript", "imgsz=64")
     assert exported.status == 0, exported.err
     assert (best.parent / "best.torchscript").is_file()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 145, 220])
+def test_list_breaks_no_name_and_loses_no_figure(columns: int, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from detgraft import list_losses
+    from detgraft.catalog.shells import SHELLS
+    from detgraft.cli.list import parameters_of, short
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for word in ("*", "attention", "shells", "losses"):
+        out = cli("list", word).out
+        assert "\u2026" not in out
+        assert max(map(len, out.splitlines())) <= columns
+        words = set(re.split(r"[\s\u2502\u2503]+", out))
+        if word == "*":
+            assert {entry.name for entry in list_grafts()} <= words
+            for entry in list_grafts():
+                assert short(parameters_of(entry)) in out
+        if word in ("*", "shells"):
+            assert {f"{shell.name}(X)" for shell in SHELLS} | {"csp(X)"} <= words
+        if word in ("*", "losses"):
+            assert {entry.name for entry in list_losses()} <= words
+
+
+def test_list_finds_shells_and_losses_by_word(cli: Cli) -> None:
+    def names(word: str) -> list[str]:
+        return [entry["name"] for entry in json.loads(cli("list", word, "--json").out)]
+
+    assert names("\u635f\u5931\u51fd\u6570") == names("losses") == names("loss")
+    assert "C3k2(X)" in names("shells")
+    assert names("elan") == ["RepNCSPELAN4(X)"]
+    assert {"C3k2(X)", "C3k2_Faster"} <= set(names("c3k2"))
+    assert names("class") == ["focal", "varifocal", "quality_focal", "slide"]
+    assert "1 loss" in cli("list", "wiou").out.splitlines()
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_show_breaks_no_name_and_loses_no_figure(columns: int, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    name = "yolo11n+c3k2(pinwheelconv(k=5))"
+    summary = json.loads(cli("show", name, "imgsz=64", "--json").out)
+    shown, beside = cli("show", name, "imgsz=64").out, cli("show", name, "yolo11n", "imgsz=64").out
+    for out in (shown, beside):
+        assert "\u2026" not in out
+        assert "C3k2(PinwheelConv(k=5))" in out
+        for layer in summary["layers"]:
+            assert f"{layer['params']:,}" in out
+            assert f"{layer['gflops']:.3f}" in out
+        long = [line for line in out.splitlines() if len(line) > columns]
+        assert all(len(line.split()) == 1 or name in line or "(k=5)" in line for line in long), long
+    assert "\n1x" not in shown, "shapes of several outputs are indented as the rest"
+    assert "changed" in beside
+    assert f"{summary['params']:,} parameters" in beside
+
+
+def test_a_name_with_dots_of_its_own_stays_whole() -> None:
+    from detgraft.measure.layers import short_name
+
+    assert short_name("ultralytics.nn.modules.conv.Conv") == "Conv"
+    assert short_name("timm/resnet18.a1_in1k") == "timm/resnet18.a1_in1k"
+    assert short_name("C3k2(CAA(p=0.5))") == "C3k2(CAA(p=0.5))"

@@ -112,6 +112,45 @@ def test_right_false_and_missed_are_told_apart_without_colour() -> None:
     assert shares["false"] > shares["missed"]
 
 
+def test_no_line_runs_through_a_text_and_no_text_covers_another() -> None:
+    from detgraft.study.report import boxes
+
+    places: list[tuple[float, float, float, float]] = []
+    label = boxes._label
+
+    def noted(*words: Any) -> Any:
+        places.append(label(*words))
+        return places[-1]
+
+    picture = Image.new("RGB", (200, 200), "white")
+    pen = ImageDraw.Draw(picture)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boxes, "_label", noted)
+        rows = [((20.0 + 3 * k, 60.0 + 3 * k, 120.0, 140.0), "false", f"nut 0.{k}5") for k in range(4)]
+        boxes.draw_boxes(pen, rows, 10)
+    for number, one in enumerate(places):
+        assert one[0] >= 0
+        assert one[1] >= 10
+        assert one[2] <= 200
+        assert one[3] <= 200
+        assert all(boxes._common(one, other) == 0 for other in places[number + 1 :])
+        x1, y1, x2, y2 = (round(value) for value in one)
+        inside = np.asarray(picture)[y1 + 2 : y2 - 1, x1 + 2 : x2 - 1].astype(int)
+        assert not ((inside[..., 0] > 150) & (inside[..., 1] < 90)).any(), "a red line runs through the text"
+
+
+def test_both_models_stand_beside_the_truth_under_their_titles(
+    pictures: Path, models: Callable[..., None], tmp_path: Path
+) -> None:
+    from detgraft.study.report.compare import side_by_side
+
+    models({"a.pt": {"a": [RIGHT]}, "b.pt": {"a": [ELSEWHERE]}})
+    side_by_side({"stock": "a.pt", "graft": "b.pt"}, sorted(pictures.iterdir()), tmp_path / "out.png", imgsz=64)
+    with Image.open(tmp_path / "out.png") as sheet:
+        assert sheet.width > 3 * 380
+        assert sheet.height > 3 * 380
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

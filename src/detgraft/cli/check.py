@@ -12,6 +12,7 @@ from rich.text import Text
 from detgraft.base.values import read_size
 from detgraft.cli.arguments import flag, parse_pairs
 from detgraft.cli.keys import check_keys
+from detgraft.cli.tables import print_pieces, print_prose
 from detgraft.errors import ArgumentError
 from detgraft.verify.check import CHECKS, check
 from detgraft.verify.result import CheckResult, Report
@@ -106,17 +107,17 @@ class _Course:
 def print_report(report: Report, console: Console) -> None:
     """Print a report, check by check, with a rule between them."""
     height, width = report.imgsz
-    console.print(Text(f"{report.model} at {height}x{width}", "bold"), soft_wrap=True)
+    print_prose(console, f"{report.model} at {height}x{width}", style="bold")
     for result in report.results:
         console.rule(style="dim", characters="-")
         console.print(Text.assemble((f"{result.status:<8}", _STYLE[result.status]), (result.name, "bold")))
         if result.reason:
-            console.print(Text(f"  {result.reason}"), soft_wrap=console.width < 60)
+            print_prose(console, result.reason, "  ")
         for line in _shown(result.figures).splitlines():
-            console.print(Text(f"  {line}"), soft_wrap=True)
+            print_prose(console, line, "  ")
     console.rule(style="dim", characters="-")
     packages = ("ultralytics", "torch", "timm", "onnxruntime")
-    console.print(", ".join(f"{name} {report.versions[name]}" for name in packages if name in report.versions))
+    print_pieces(console, [f"{name} {report.versions[name]}" for name in packages if name in report.versions], "")
 
 
 def _shown(figures: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from detgraft.base.values import read_size
 from detgraft.catalog.plugins import load_plugins
 from detgraft.cli.arguments import flag, parse_pairs
 from detgraft.cli.keys import check_keys
-from detgraft.cli.tables import Column, print_table
+from detgraft.cli.tables import Column, print_prose, print_table
 from detgraft.errors import ArgumentError
 
 
@@ -66,12 +66,8 @@ def command(first: str, second: str, words: Sequence[str], *, as_json: bool) -> 
     several = f"{looked} pictures" + ("" if looked == there else f" of {there}, at even distances")
     print_table(console, f"{several}, {found.labelled} with labels; score 0.25, IoU 0.5", columns, rows)
     if found.picture is None:
-        console.print("They differ on none of them.", highlight=False)
+        print_prose(console, "They differ on none of them.")
         return
-    console.print(
-        f"They differ on {len(found.differing)}; the largest differences: {found.picture}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_prose(console, f"They differ on {len(found.differing)}; the largest differences: {found.picture}")
     if not found.labelled:
-        console.print("No labels were found beside the pictures, so there is no truth to show.", highlight=False)
+        print_prose(console, "No labels were found beside the pictures, so there is no truth to show.")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from detgraft.cli.arguments import parse_pairs
 from detgraft.cli.keys import check_keys
+from detgraft.cli.tables import Column, print_prose, print_table
 from detgraft.demo.demonstration import GRAFT, STOCK, DemoResult, run_demo
 from detgraft.errors import ArgumentError
 
@@ -44,11 +44,10 @@ def command(words: Sequence[str]) -> None:
 
 
 def _print(console: Console, result: DemoResult) -> None:
-    table = Table(title="Validation on made pictures")
-    for heading in ("model", "parameters", "GFLOPs (640)", "mAP50", "mAP50-95", "training"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for model in result.models:
-        table.add_row(
+    headings = ("parameters", "GFLOPs (640)", "mAP50", "mAP50-95", "training")
+    columns = [Column("model"), *(Column(heading, right=True) for heading in headings)]
+    rows = [
+        (
             model.model,
             f"{model.params:,}",
             f"{model.gflops:.2f}",
@@ -56,10 +55,10 @@ def _print(console: Console, result: DemoResult) -> None:
             f"{model.map50_95:.3f}",
             f"{model.seconds:.0f} s",
         )
-    console.print(table)
-    console.print(f"Predictions of {result.models[-1].model}: {result.picture}", highlight=False, soft_wrap=True)
-    console.print(f"Checkpoint: {result.models[-1].weights}", highlight=False, soft_wrap=True)
-    console.print(
-        "One run of each, one seed, a made data set: this shows that the graft works, not that it is better.",
-        highlight=False,
-    )
+        for model in result.models
+    ]
+    print_table(console, "Validation on made pictures", columns, rows)
+    print_prose(console, f"The truth and what both models found: {result.picture}")
+    print_prose(console, f"Checkpoint: {result.models[-1].weights}")
+    text = "One run of each, one seed, a made data set: this shows that the graft works, not that it is better."
+    print_prose(console, text)

@@ -15,10 +15,10 @@ from detgraft.base.values import read_size
 from detgraft.catalog.plugins import load_plugins
 from detgraft.cli.arguments import flag, parse_pairs
 from detgraft.cli.keys import FILES, check_keys
-from detgraft.cli.tables import Column, print_table
+from detgraft.cli.tables import Column, print_pieces, print_prose, print_table
 from detgraft.errors import ArgumentError
 from detgraft.measure.cost import Summary, show
-from detgraft.measure.layers import Shape
+from detgraft.measure.layers import Shape, short_name
 from detgraft.plan.typed import as_typed
 
 
@@ -47,6 +47,9 @@ def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = 
         _draw(model, beside, files, {**options, "transfer": pairs.get("transfer")})
         return
     names = [model] if beside is None else [model, beside]
+    if beside is not None and not as_json:
+        _print_beside(model, beside, options)
+        return
     # Ultralytics logs to the standard output, where a program expects nothing but the answer.
     with quiet() if as_json else contextlib.nullcontext():
         summaries = [show(name, **options) for name in names]
@@ -54,8 +57,7 @@ def command(model: str, words: Sequence[str], *, as_json: bool, as_yaml: bool = 
         found = [summary.to_dict() for summary in summaries]
         print(json.dumps(found[0] if beside is None else found, ensure_ascii=False))
         return
-    for summary in summaries:
-        print_summary(summary)
+    print_summary(summaries[0])
 
 
 def _beside(words: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -97,7 +99,7 @@ def print_summary(summary: Summary) -> None:
     rows = [
         (
             str(layer.index),
-            layer.module.rpartition(".")[2],
+            short_name(layer.module),
             ",".join(map(str, layer.from_)) if isinstance(layer.from_, list) else str(layer.from_),
             shape_text(layer.shape).replace(", ", "\n"),
             f"{layer.params:,}",
@@ -116,9 +118,66 @@ def print_summary(summary: Summary) -> None:
         ("GFLOPs (thop, Ultralytics')", thop),
         ("strides", ", ".join(map(str, summary.stride))),
     ):
-        console.print(f"{title:<29}{value}", highlight=False, soft_wrap=True)
+        line = f"{title:<29}{value}"
+        if len(line) <= console.width:
+            console.print(line, highlight=False, markup=False)
+        else:
+            print_prose(console, f"{title} {value}")
     for note in summary.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        print_prose(console, note)
+
+
+def _print_beside(model: str, beside: str, options: dict[str, Any]) -> None:
+    """Print two models line by line, what each layer of the first costs more, and both totals."""
+    from detgraft.drawing.anatomy import Layer, dissect
+    from detgraft.drawing.layout import lines_of
+    from detgraft.drawing.words import signed
+
+    anatomy = dissect(model, beside, **options)
+    other = anatomy.other
+    if other is None:  # a model that is named is always there
+        return
+    columns = [Column("layer"), Column("stands for"), Column("status"), Column("output shape")]
+    columns += [Column("parameters", right=True), Column("more", right=True)]
+    columns += [Column("GFLOPs", right=True), Column("more", right=True)]
+
+    def named(layer: Layer | None) -> str:
+        return f"{layer.index} {layer.name}" if layer is not None else ""
+
+    def more(number: float, text: str) -> str:
+        return signed(text, number) if number else "0"
+
+    by_index = {layer.index: layer for layer in other.layers}
+    rows: list[tuple[str, ...]] = []
+    for one, old in lines_of(anatomy):
+        if one is not None:
+            stock = by_index.get(one.origin) if one.origin is not None else None
+            params = one.params - (stock.params if stock else 0)
+            gflops = round(one.gflops - (stock.gflops if stock else 0.0), 3)
+            figures = (
+                f"{one.params:,}",
+                more(params, f"{params:,}"),
+                f"{one.gflops:.3f}",
+                more(gflops, f"{gflops:.3f}"),
+            )
+            rows.append((named(one), named(stock), one.status, shape_text(one.shape).replace(", ", "\n"), *figures))
+        if old is not None and (one is None or one.origin != old.index) and old in anatomy.removed:
+            figures = ("", f"\u2212{old.params:,}", "", f"\u2212{old.gflops:.3f}")
+            rows.append(("", named(old), "removed", "", *figures))
+    height, width = anatomy.summary.imgsz
+    console = Console()
+    print_table(console, f"{model} beside {beside} at {height}x{width}", columns, rows)
+    for name, summary in ((model, anatomy.summary), (beside, other.summary)):
+        strides = "strides " + ", ".join(map(str, summary.stride))
+        print_prose(console, f"{name}:")
+        print_pieces(console, [f"{summary.params:,} parameters", f"{summary.gflops:.3f} GFLOPs", strides])
+        for note in summary.notes:
+            print_prose(console, note, "  ")
+    if anatomy.transfer is not None:
+        (tensors, whole), (some, params) = anatomy.transfer.tensors, anatomy.transfer.params
+        share = some / params if params else 0.0
+        text = f"A transfer from {beside} carries {tensors} of {whole} tensors, {share:.0%} of the parameters."
+        print_prose(console, text)
 
 
 def shape_text(shape: Shape, most: int = 4) -> str:

@@ -34,68 +34,90 @@ def print_table(
 
     Args:
         console: Where to.
-        title: Stands above.
+        title: Stands above; left out where it is empty.
         columns: The columns; the first two name a row in the list.
         rows: The cells.
         least: Characters that a column of sentences needs at least.
     """
-    needed = [_needed(number, column, rows, least) for number, column in enumerate(columns)]
-    bordered = sum(needed) + 3 * len(columns) + 1
-    if min(bordered, sum(needed) + 2 * len(columns)) > console.width:
+    needed = _width(columns, rows, least)
+    if needed + 2 * len(columns) > console.width:
         _print_list(console, title, columns, rows)
         return
-    table = Table(title=title, box=box.HEAVY_HEAD if bordered <= console.width else box.SIMPLE_HEAD, pad_edge=False)
-    if bordered <= console.width:
-        table.pad_edge = True
-    for column in columns:
+    bordered = needed + 3 * len(columns) + 1 <= console.width
+    heading = Text(title) if title else None
+    if bordered:
+        table = Table(title=heading, box=box.HEAVY_HEAD)
+    else:
+        table = Table(title=heading, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for number, column in enumerate(columns):
         table.add_column(
             column.heading,
             justify="right" if column.right else "left",
             no_wrap=not column.prose,
             overflow="fold",
+            min_width=_needed(number, column, rows, least) if column.prose else None,
         )
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
 
 
+def fits(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]], least: int = 24) -> bool:
+    """Say whether :func:`print_table` prints a table and no list."""
+    return _width(columns, rows, least) + 2 * len(columns) <= console.width
+
+
+def print_prose(console: Console, text: str, indent: str = "", style: str = "") -> None:
+    """Print sentences, parted between words only; what is longer than a line stays whole."""
+    line = indent
+    for word in text.split():
+        if line.strip() and cell_len(line) + cell_len(word) + 1 > console.width:
+            console.print(Text(line, style), soft_wrap=True)
+            line = indent
+        line = f"{line} {word}" if line.strip() else f"{line}{word}"
+    if line.strip():
+        console.print(Text(line, style), soft_wrap=True)
+
+
+def print_pieces(console: Console, pieces: Sequence[str], indent: str = "  ") -> None:
+    """Print names and figures with commas between; lines end behind a comma only."""
+    line = ""
+    for number, piece in enumerate(pieces):
+        text = piece if number == len(pieces) - 1 else f"{piece},"
+        if line and len(indent) + cell_len(line) + cell_len(text) + 1 > console.width:
+            console.print(Text(f"{indent}{line}"), soft_wrap=True)
+            line = text
+        else:
+            line = f"{line} {text}" if line else text
+    if line:
+        console.print(Text(f"{indent}{line}"), soft_wrap=True)
+
+
+def _width(columns: Sequence[Column], rows: Sequence[Sequence[str]], least: int) -> int:
+    return sum(_needed(number, column, rows, least) for number, column in enumerate(columns))
+
+
 def _needed(number: int, column: Column, rows: Sequence[Sequence[str]], least: int) -> int:
+    """The characters in which a column breaks no name."""
     cells = [column.heading, *(row[number] for row in rows)]
     if column.prose:
-        return min(least, max(map(cell_len, cells)))
+        longest = max(cell_len(word) for cell in cells for word in [*cell.split(), ""])
+        return max(longest, min(least, max(map(cell_len, cells))))
     return max(cell_len(line) for cell in cells for line in cell.split("\n"))
 
 
 def _print_list(console: Console, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    console.print(Text(title, "bold"), soft_wrap=True)
+    if title:
+        console.print(Text(title, "bold"), soft_wrap=True)
     for row in rows:
         console.print(Text(f"{row[0]} {row[1]}".strip(), "bold"), soft_wrap=True)
-        line = " "
+        pieces: list[str] = []
         for column, cell in zip(columns[2:], row[2:], strict=True):
-            if not cell:
-                continue
-            piece = cell if column.prose else f"{column.heading} {cell}"
             if column.prose:
-                if line.strip():
-                    console.print(line, highlight=False, markup=False, soft_wrap=True)
-                    line = " "
-                _print_prose(console, piece)
-            elif line.strip() and cell_len(line) + cell_len(piece) + 3 > console.width:
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-                line = f"  {piece}"
-            else:
-                line = f"{line}, {piece}" if line.strip() else f"  {piece}"
-        if line.strip():
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_prose(console: Console, text: str) -> None:
-    """Print sentences, parted between words only."""
-    line = " "
-    for word in text.split():
-        if line.strip() and cell_len(line) + cell_len(word) + 1 > console.width:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-            line = " "
-        line = f"{line} {word}"
-    if line.strip():
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+                print_pieces(console, pieces)
+                pieces = []
+                print_prose(console, cell, "  ")
+            elif cell:
+                first, *more = cell.split("\n")
+                pieces += [f"{column.heading} {first}", *more]
+        print_pieces(console, pieces)

@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import cv2
-import numpy as np
-import numpy.typing as npt
 
 from detgraft.base.files import write_atomic
 from detgraft.demo.made import make_shapes
 from detgraft.measure.cost import show
 from detgraft.plan.expression import is_expression
+from detgraft.study.report.compare import side_by_side
 from detgraft.upstream.release.quiet import quiet
 from detgraft.upstream.service.training import Epoch, Start, open_trainable, train, weights_of
-from detgraft.upstream.service.validation import Validated, detect, validate
+from detgraft.upstream.service.validation import Validated, validate
 
 Progress = Callable[[str, int, int], None]
 """Called with a task's name, what is done and what there is to do."""
-
-Image = npt.NDArray[np.uint8]
 
 STOCK = "yolo11n"
 GRAFT = "yolo11n+carafe"
@@ -57,10 +52,7 @@ TRAINING: dict[str, Any] = {
     "verbose": False,
 }
 
-SHOWN = 0.3  # score from which on a detection is drawn
-OVERLAP = 0.7  # IoU of non-maximum suppression
-
-_COLOURS = ((60, 76, 231), (113, 204, 46), (219, 152, 52))  # BGR
+SHOWN = 4  # pictures that are drawn
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ class DemoResult:
 
     Args:
         models: Stock first, then grafted.
-        picture: Annotated predictions on validation pictures, a PNG.
+        picture: Validation pictures with the truth, and beside it what both models found, a PNG.
         folder: Where everything lies.
     """
 
@@ -124,7 +116,9 @@ def run_demo(out: Path, *, graft: str = GRAFT, epochs: int = 30, progress: Progr
         cost = costs[name]
         models.append(DemoModel(name, cost.params, cost.gflops, *metrics, seconds, str(weights)))
     picture = out / "predictions.png"
-    _draw(Path(models[-1].weights), [one.file for one in seen.pictures[:8]], seen.names, picture)
+    shown = [Path(one.file) for one in seen.pictures[:SHOWN]]
+    with quiet():
+        side_by_side({one.model: one.weights for one in models}, shown, picture, imgsz=IMGSZ, device=DEVICE)
     result = DemoResult(tuple(models), str(picture), str(out))
     write_atomic(out / "result.json", json.dumps(asdict(result), indent=2).encode())
     return result
@@ -163,43 +157,3 @@ def _validate(weights: Path, data: Path, out: Path) -> tuple[Validated, tuple[fl
     with quiet():
         found = validate(str(weights), str(data), "val", IMGSZ, 8, folder, DEVICE)
     return found, (found.figure("mAP50"), found.figure("mAP50-95"))
-
-
-def _draw(
-    weights: Path, files: Sequence[str], names: Mapping[int, str], target: Path, columns: int = 4, size: int = 320
-) -> None:
-    """Draw the predictions on pictures into one PNG, with ``columns`` of them in a row."""
-    tiles: list[Image] = []
-    with quiet():
-        found = list(detect(str(weights), files, IMGSZ, SHOWN, OVERLAP, DEVICE))
-    for file, one in zip(files, found, strict=True):
-        scale = size / max(one.size)
-        tile = np.full((size, size, 3), 255, np.uint8)
-        whole = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
-        picture = cv2.resize(whole, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        tile[: picture.shape[0], : picture.shape[1]] = picture
-        for box, label, score in zip(
-            one.boxes_D4.tolist(), one.classes_D.astype(int).tolist(), one.scores_D.tolist(), strict=True
-        ):
-            _box(tile, [round(value * scale) for value in box], f"{names[label]} {score:.2f}", label)
-        tiles.append(tile)
-    rows = -(-len(tiles) // columns)
-    tiles += [np.full((size, size, 3), 255, np.uint8)] * (columns * rows - len(tiles))
-    sheet = np.vstack([np.hstack(tiles[row * columns : (row + 1) * columns]) for row in range(rows)])
-    done, encoded = cv2.imencode(".png", sheet)
-    if not done:
-        raise OSError(f"the picture {target} could not be encoded")
-    write_atomic(target, encoded.tobytes())
-
-
-def _box(tile: Image, corners: list[int], text: str, label: int) -> None:
-    x1, y1, x2, y2 = corners
-    colour = _COLOURS[label % len(_COLOURS)]
-    cv2.rectangle(tile, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA)
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
-    top = max(y1 - height - 6, 0)
-    left = max(min(x1, tile.shape[1] - width - 4), 0)
-    cv2.rectangle(tile, (left, top), (left + width + 4, top + height + 6), colour, -1)
-    cv2.putText(
-        tile, text, (left + 2, top + height + 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA
-    )

@@ -14,7 +14,7 @@ from torch import nn
 
 from detgraft.errors import DetgraftError
 from detgraft.measure.cost import Summary, show
-from detgraft.measure.layers import stride_of
+from detgraft.measure.layers import short_name, stride_of
 from detgraft.plan.rows import Plan
 from detgraft.upstream.model.models import open_model
 from detgraft.upstream.model.transfer import layer_map, open_checkpoint, report_of, report_on
@@ -172,7 +172,7 @@ def _layer(
 ) -> Layer:
     written = module.f if isinstance(module.f, list) else [module.f]
     sources = tuple(index - 1 if source == -1 else int(source) for source in written)
-    name, row, where, graft = str(module.type).rpartition(".")[2], "", "", False
+    name, row, where, graft = short_name(str(module.type)), "", "", False
     if plan is not None and index < sum(entry.span for entry in plan.rows):
         found = plan.row_of_layer(index)
         values = ", ".join("None" if value is None else str(value) for value in found.args)

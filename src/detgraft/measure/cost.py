@@ -14,7 +14,7 @@ from torch import nn
 
 from detgraft.base.notebook import html_table
 from detgraft.base.values import read_size
-from detgraft.measure.layers import LayerCost, Shape, image_channels, layers_of, strides_read
+from detgraft.measure.layers import LayerCost, Shape, image_channels, layers_of, short_name, strides_read
 from detgraft.plan.losses import sentences
 from detgraft.upstream.model.input_scales import input_notes
 from detgraft.upstream.model.marks import notes_on
@@ -52,7 +52,7 @@ class Summary:
         rows = [
             [
                 layer.index,
-                layer.module.rpartition(".")[2],
+                short_name(layer.module),
                 layer.from_,
                 _sizes(layer.shape),
                 f"{layer.params:,}",

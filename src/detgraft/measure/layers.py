@@ -42,6 +42,14 @@ class LayerCost:
     gflops: float
 
 
+def short_name(module: str) -> str:
+    """Return a class without its package: Conv for ultralytics.nn.modules.conv.Conv; other names as they are.
+
+    Names with options (``C3k2(SE(p=0.5))``) and of timm (``timm/resnet18.a1_in1k``) have dots of their own.
+    """
+    return module if "(" in module or "/" in module else module.rpartition(".")[2]
+
+
 def stride_of(shape: Shape, imgsz: tuple[int, int]) -> int | None:
     """Return the stride of a feature map, None for anything else.
 

@@ -18,6 +18,25 @@ MARKS = {"right": "", "labelled": "", "false": "x ", "missed": "? "}
 """What stands in front of a box's text."""
 
 
+Rectangle = tuple[float, float, float, float]
+
+
+def draw_boxes(pen: ImageDraw.ImageDraw, boxes: Sequence[tuple[Sequence[float], str, str]], top: float = 0) -> None:
+    """Draw boxes, then their texts: no line runs through a text, and where there is room no text covers another.
+
+    Args:
+        pen: Of the picture.
+        boxes: Corners (left, top, right, bottom in pixels), kind and text of each.
+        top: First row of pixels that texts may take.
+    """
+    for corners, kind, _ in boxes:
+        draw_box(pen, corners, kind)
+    taken: list[Rectangle] = []
+    for corners, kind, text in boxes:
+        if text:
+            taken.append(_label(pen, corners, f"{MARKS[kind]}{text}", _COLOURS[kind], taken, top))
+
+
 def draw_box(pen: ImageDraw.ImageDraw, corners: Sequence[float], kind: str, text: str = "", width: int = 2) -> None:
     """Draw one box.
 
@@ -31,14 +50,17 @@ def draw_box(pen: ImageDraw.ImageDraw, corners: Sequence[float], kind: str, text
     x1, y1, x2, y2 = corners[0], corners[1], max(corners[2], corners[0]), max(corners[3], corners[1])
     colour, dashes = _COLOURS[kind], _DASHES[kind]
     for start, end in (((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x2, y2), (x1, y2)), ((x1, y2), (x1, y1))):
-        for piece in [(start, end)] if dashes is None else _pieces(start, end, dashes):
+        pieces = [(start, end)] if dashes is None else list(_pieces(start, end, dashes))
+        for piece in pieces:  # a light seam, so that a line is seen on whatever is behind it
+            pen.line([*piece[0], *piece[1]], fill="#ffffff", width=width + 2)
+        for piece in pieces:
             pen.line([*piece[0], *piece[1]], fill=colour, width=width)
     if kind == "false":
         size = min(6.0, (x2 - x1) / 2, (y2 - y1) / 2)
         pen.line([x2 - size, y1, x2, y1 + size], fill=colour, width=width)
         pen.line([x2, y1, x2 - size, y1 + size], fill=colour, width=width)
     if text:
-        _label(pen, x1, y1, f"{MARKS[kind]}{text}", colour)
+        _label(pen, corners, f"{MARKS[kind]}{text}", colour, [], 0)
 
 
 def _pieces(
@@ -55,14 +77,38 @@ def _pieces(
         position = stop + dashes[1]
 
 
-def _label(pen: ImageDraw.ImageDraw, x: float, y: float, text: str, colour: str) -> None:
+def _label(
+    pen: ImageDraw.ImageDraw,
+    corners: Sequence[float],
+    text: str,
+    colour: str,
+    taken: Sequence[Rectangle],
+    top_row: float,
+) -> Rectangle:
+    """Write a box's text above it, or in the nearest place at its edges that covers no other text; return its place."""
     font = font_of(11)
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 5
-    x = min(max(x, 0), max(pen.im.size[0] - width, 0)) if pen.im is not None else x
-    y = y - height if y - height >= 0 else y
-    pen.rectangle((x, y, x + width, y + height), fill="#ffffff", outline=colour)
-    pen.text((x + 3 - left, y + 2 - top), text, fill="#1c2430", font=font)
+    across, down = pen.im.size if pen.im is not None else (corners[2] + width, corners[3] + height)
+    x1, y1, x2, y2 = corners
+    places: list[Rectangle] = []
+    for x in (x1, x2 - width):
+        for y in (y1 - height, y1, y2, y2 - height):
+            if top_row <= y <= down - height:
+                at = min(max(x, 0), max(across - width - 1, 0))
+                places.append((at, y, at + width, y + height))
+    places = places or [(min(max(x1, 0), max(across - width - 1, 0)), top_row, x1 + width, top_row + height)]
+    best = min(places, key=lambda place: sum(_common(place, other) for other in taken))
+    pen.rectangle(best, fill="#ffffff", outline=colour)
+    pen.text((best[0] + 3 - left, best[1] + 2 - top), text, fill="#1c2430", font=font)
+    return best
+
+
+def _common(one: Rectangle, other: Rectangle) -> float:
+    """The area that two rectangles share, in pixels."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    return max(across, 0.0) * max(down, 0.0)
 
 
 def font_of(size: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from detgraft.datasets.labels import IMAGE_SUFFIXES, label_file, list_images
 from detgraft.datasets.text import read_text
 from detgraft.errors import DataError, DetgraftError, Location
 from detgraft.study.judge.detections import SURE, Array, Detections, Truth, errors_by_picture
-from detgraft.study.report.boxes import draw_box, font_of
+from detgraft.study.report.boxes import draw_boxes, font_of
 from detgraft.study.report.pictures import marked
 from detgraft.study.run.evaluation import OVERLAP, gather
 
@@ -130,6 +130,37 @@ def compare(
         tuple(files[i] for i in order),
         picture,
     )
+
+
+def side_by_side(
+    models: Mapping[str, str], pictures: Sequence[Path], out: Path, *, imgsz: int, device: str | None = None
+) -> None:
+    """Draw what two checkpoints find in pictures, beside the truth where there are labels.
+
+    Args:
+        models: Two checkpoints by the title of their column.
+        pictures: The pictures, one to a row.
+        out: The PNG.
+        imgsz: Side of the pictures in pixels.
+        device: Where to run.
+
+    Raises:
+        DataError: A label file is damaged.
+    """
+    from detgraft.upstream.service.validation import detect, looking, names_in
+
+    found: list[Detections] = []
+    sizes: Array = np.zeros((0, 2))
+    names: dict[int, str] = {}
+    with looking(False):
+        for model in models.values():
+            names = names_in(model)
+            gathered = gather(detect(model, [str(path) for path in pictures], imgsz, SURE, OVERLAP, device))
+            found.append(gathered.detections)
+            sizes = gathered.sizes_I2
+    first, second = models
+    truth = _truth(pictures, sizes, names) if _has_labels(pictures) else None
+    write_atomic(out, _sheet((first, second), pictures, truth, found, range(len(pictures)), names))
 
 
 def _shown(names: dict[int, str]) -> str:
@@ -295,10 +326,12 @@ def _panel(path: Path, boxes: Any, names: dict[int, str], title: str) -> Any:
     panel = Image.new("RGB", (_PANEL, picture.height + _BAR), "white")
     panel.paste(picture, (0, _BAR))
     pen = ImageDraw.Draw(panel)
+    drawn = []
     for box, kind, number, score in boxes:
         x1, y1, x2, y2 = (float(value) * factor for value in box)
         text = names.get(number, str(number)) + ("" if score is None else f" {score:.2f}")
-        draw_box(pen, (x1, y1 + _BAR, x2, y2 + _BAR), kind, text)
+        drawn.append(((x1, y1 + _BAR, x2, y2 + _BAR), kind, text))
+    draw_boxes(pen, drawn, _BAR)
     pen.rectangle((0, 0, _PANEL, _BAR - 1), fill="#ffffff")
     while len(title) > 8 and pen.textlength(title, font=font_of(13)) > _PANEL - 4:
         title = f"{title[: len(title) // 2 - 2]}...{title[len(title) // 2 + 2 :]}"
