@@ -224,7 +224,8 @@ def status(study: Study) -> Status:
     spec = open_study(study)
     folder = StudyFolder(spec)
     folder.recall()
-    cells = tuple((cell, cell.state()) for cell in folder.cells())
+    with folder.held():
+        cells = tuple((cell, cell.state()) for cell in folder.cells())
     found = [state for _, state in cells]
     course, place = progress(folder), {seed: at for at, seed in enumerate(spec.seeds)}
     spared = 0

@@ -67,7 +67,7 @@ class CellConfig:
 
         The study around it (other arms, more seeds) is left out, and so are folders: files count by name and content.
         """
-        values = {key: value for key, value in asdict(self).items() if key not in ("study", "track", "paths")}
+        values = {key: value for key, value in vars(self).items() if key not in ("study", "track", "paths")}
         if not self.inputs:
             del values["inputs"]  # as before inputs were announced, so that what was made then is still recognised
         values |= {"data": Path(self.data).name, "model": Path(self.model).name}

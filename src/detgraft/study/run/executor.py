@@ -29,6 +29,8 @@ from detgraft.study.run.store import Cell, StudyFolder, now
 
 POLL = 0.2  # seconds
 DEATHS = 3  # times that a run may die without finishing another epoch before it counts as failed
+_REMEMBER = 60.0
+"""Seconds between two writings of which results were verified, so that `status` need not verify them again."""
 _DYING = 15.0  # seconds that a child whose parent was killed may take to end
 
 
@@ -204,6 +206,7 @@ class Engine:
                 self._watcher.learn(cell.arm.name, [row for row in rows if isinstance(row, dict)])
         queue = deque(self._due(waiting))
         running: set[Cell] = set()
+        remembered = time.monotonic()
         try:
             while queue or running:
                 while queue and len(running) < self.pool.capacity:
@@ -219,9 +222,13 @@ class Engine:
                     queue.extend(self._due(waiting))
                 self._watch(running)
                 self._check_lease()
+                if ended and time.monotonic() - remembered > _REMEMBER:
+                    self.folder.remember()
+                    remembered = time.monotonic()
                 time.sleep(POLL)
         finally:
             self.pool.close()
+            self.folder.remember()
 
     def _due(self, waiting: list[Cell]) -> list[Cell]:
         """Take the cells out of ``waiting`` that are to run now: all, or those up to the next look of their arm."""

@@ -6,7 +6,7 @@ and unchanged (:mod:`detgraft.study.judge.verification`).
 OUT/study.yaml                   the study file, as it was when the runs were last begun
 OUT/study.json                   the study's identity, its digest, and how it was extended
 OUT/inputs.json                  what the runs read, as announced before the first one
-OUT/verified.json                which results a report has verified
+OUT/verified.json                which results a run or a report has verified
 OUT/study.lock                   held by the process that runs the study
 OUT/arms/ARM.json                what building the arm showed: cost, transferred share
 OUT/cells/ARM/seed_N/cell.json   the run's resolved configuration
@@ -233,6 +233,7 @@ class StudyFolder:
         self.lease: Lock | None = None
         self.verified: dict[Path, Checked] = {}
         self._view: View | None = None
+        self._held = False
         self._begun: tuple[dict[str, str], dict[str, str]] | None = None
         self._made: dict[Path, Made] = {}
 
@@ -309,6 +310,8 @@ class StudyFolder:
 
     def view(self) -> View:
         """What the files of the study as a whole say; read again when one of them was written."""
+        if self._held and self._view is not None:
+            return self._view
         look = look_of(self.path)
         if self._view is None or self._view.look != look:
             try:
@@ -318,6 +321,15 @@ class StudyFolder:
             except DamagedError:
                 self._view = View(look, self._read_digests(), None, {})
         return self._view
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Look at the study's own files once for all cells, for one question about all of them."""
+        self._view, self._held = None, True
+        try:
+            yield
+        finally:
+            self._held = False
 
     def config(self, arm: Arm, seed: int) -> CellConfig:
         """What a cell is to do by the study file, and by what was announced before the first run."""
