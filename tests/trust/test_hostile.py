@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import ultralytics
 from hostile import CASES, Call, Case
 from trust_support import SMALL, written
 
@@ -21,6 +23,7 @@ from detgraft.catalog.registry import catalogue
 from detgraft.errors import DetgraftError, WeightsError
 from detgraft.upstream.model.data import prepare_data
 from detgraft.upstream.model.opening import SWITCH
+from detgraft.upstream.model.transfer import open_checkpoint
 from detgraft.weights.backbone_files import load_backbone_weights
 
 pytestmark = pytest.mark.trust
@@ -116,9 +119,33 @@ def test_a_file_that_needs_code_opens_with_the_switch(tmp_path: Path, monkeypatc
     assert _small(transfer=path).transferred.share == 1
 
 
-def test_stock_opening_is_left_as_it_is(tmp_path: Path) -> None:
-    import ultralytics
+@pytest.mark.parametrize(("device", "opens"), [("0,1", True), ([0, 1], True), ("0", False), (None, False)])
+def test_the_workers_of_a_training_trust_as_their_caller_does(
+    device: Any, opens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes inherit the environment only, a thread of an empty context stands for one."""
+    path = _with_extra(tmp_path / "own.pt")
+    seen: list[bool] = []
 
+    def worker() -> None:
+        try:
+            open_checkpoint(path)
+            seen.append(True)
+        except WeightsError:
+            seen.append(False)
+
+    def train(*_: Any, **__: Any) -> None:
+        contextvars.Context().run(worker)
+
+    model = detgraft.YOLO(path, trust=True)
+    monkeypatch.setattr(ultralytics.engine.model.Model, "train", train)
+    monkeypatch.setattr("detgraft.upstream.model.models.check_values", lambda *_: None)
+    model.train(device=device)
+    contextvars.Context().run(worker)
+    assert seen == [opens, False]
+
+
+def test_stock_opening_is_left_as_it_is(tmp_path: Path) -> None:
     assert ultralytics.YOLO(str(_with_extra(tmp_path / "own.pt"))).model is not None
 
 

@@ -32,11 +32,11 @@ from detgraft.upstream.model.arguments import (
 from detgraft.upstream.model.build import build, model_file, named_description
 from detgraft.upstream.model.data import check_classes, prepare_data
 from detgraft.upstream.model.features import refuse_embedding
-from detgraft.upstream.model.opening import opening_error, restricted, trusting
+from detgraft.upstream.model.opening import opening_error, restricted, trusting, trusting_workers
 from detgraft.upstream.model.safetensors import ENDING, read_safetensors, write_safetensors
 from detgraft.upstream.model.sizes import check_size
 from detgraft.upstream.model.transfer import open_checkpoint, report_of, report_on
-from detgraft.upstream.model.values import check_task, check_values
+from detgraft.upstream.model.values import check_task, check_values, several_devices
 from detgraft.upstream.parser.lower import names_weights
 from detgraft.upstream.release.quiet import quiet
 from detgraft.weights.transfer import TransferReport
@@ -148,7 +148,8 @@ class _Grafting:
                 refuse_random_freeze(self.model, frozen, given, settings["freeze"])
             tasks.LOGGER.info(random_text(self.model, given))
         self._prepare(kwargs, settings)
-        with trusting(self.trusted):
+        workers = self.trusted and several_devices(settings.get("device"))
+        with trusting(self.trusted), trusting_workers(workers):
             return super().train(trainer, **kwargs)  # type: ignore[misc]
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:

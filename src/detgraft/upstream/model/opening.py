@@ -41,6 +41,26 @@ def trusting(trust: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def trusting_workers(trust: bool) -> Iterator[None]:
+    """Let the processes that are started inside trust files, where ``trust`` says so.
+
+    A training on several GPUs opens its files in processes of its own, which inherit the environment and no more.
+    """
+    if not trust:
+        yield
+        return
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before
+
+
+@contextlib.contextmanager
 def restricted() -> Iterator[None]:
     """Open checkpoints inside without running their code, unless the caller trusts them."""
     trust = _trusted.get() or is_on(os.environ.get(SWITCH))

@@ -81,8 +81,7 @@ def check_device(value: Any) -> None:
     """
     if isinstance(value, torch.device):
         return
-    listed = list(value) if isinstance(value, (list, tuple)) else [value]
-    text = ",".join(str(item) for item in listed).strip().lower().replace(" ", "").strip("[]()'\"")
+    text = _device_text(value)
     if text in ("", "none", "cpu") or text.startswith(("npu", "xpu", "intel", "vulkan", "tpu:")):
         return
     if text.startswith("mps"):
@@ -97,6 +96,16 @@ def check_device(value: Any) -> None:
         raise ArgumentError(f"device is cpu, mps, or the number of a GPU such as 0 or 0,1; found {value!r:.60}")
     if count == 0 or any(int(number) >= count or int(number) < -1 for number in numbers):
         raise ArgumentError(f"device={text}: {_devices()}")
+
+
+def several_devices(value: Any) -> bool:
+    """Say whether a device names more than one, so that Ultralytics trains in processes of their own."""
+    return "," in _device_text(value).strip(",")
+
+
+def _device_text(value: Any) -> str:
+    listed = list(value) if isinstance(value, (list, tuple)) else [value]
+    return ",".join(str(item) for item in listed).strip().lower().replace(" ", "").strip("[]()'\"")
 
 
 def _devices() -> str:
