@@ -181,7 +181,8 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 def kill_until_done(broken: StudyFolder, folder: Path, kills: int, seconds: float) -> None:
     """Run a study to its end, killing it or one of its runs with SIGKILL at random moments while a run is at work.
 
-    Every second kill comes only once a run has published an epoch, so that there are runs to be taken up again.
+    Every second kill comes only once a run has published an epoch, each time another run's: so there are runs to be
+    taken up again, and not one run that is killed again and again while it goes on.
 
     Args:
         broken: The study.
@@ -191,11 +192,13 @@ def kill_until_done(broken: StudyFolder, folder: Path, kills: int, seconds: floa
     """
     chance = random.Random(0)
     hits = 0
+    halved: set[Path] = set()
     for turn in range(kills):
         process = start(folder)
-        while not (running(broken) if turn % 2 else between_epochs(broken)):
+        while not (running(broken) if turn % 2 else between_epochs(broken) - halved):
             assert process.poll() is None, "the study was over too early"
             time.sleep(0.05)
+        halved |= between_epochs(broken)
         time.sleep(chance.uniform(0, 1.2 * seconds if turn % 2 else 0.2))
         victims = running(broken)
         hits += bool(victims)
@@ -212,10 +215,10 @@ def kill_until_done(broken: StudyFolder, folder: Path, kills: int, seconds: floa
     assert start(folder).wait() == 0
 
 
-def between_epochs(study: StudyFolder) -> bool:
-    """Whether a run at work has published one of its two epochs."""
-    at_work = [cell for cell in study.cells() if holder_of(cell.folder / "cell.lock")]
-    return any(cell.progress().get("epoch") == 1 for cell in at_work)
+def between_epochs(study: StudyFolder) -> set[Path]:
+    """The runs at work that have published one of their two epochs."""
+    at_work = [cell.folder for cell in study.cells() if holder_of(cell.folder / "cell.lock")]
+    return {cell.folder for cell in study.cells() if cell.folder in at_work and cell.progress().get("epoch") == 1}
 
 
 def running(study: StudyFolder) -> list[int]:
