@@ -230,6 +230,7 @@ def test_the_yaml_of_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_yaml_on_the_command_line(tmp_path: Path) -> None:
+    needs_base("yolo26n")
     process = run_cli("show", "yolo26n+c3k2_dynamicconv", "--yaml", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith("# yolo26n+c3k2_dynamicconv\n# layer 22 (C3k2) stays as it is")

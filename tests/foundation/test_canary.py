@@ -60,9 +60,11 @@ def test_what_a_release_does_differently_is_said(name: str, tmp_path: Path, monk
 
 
 def test_the_installed_release_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parser = imported(tmp_path, "RUNS = []\n" + parser_text().replace("legacy = True", "RUNS.append(len(d['head']))"))
+    begins = "layers, save, c2 = ("
+    assert parser_text().count(begins) == 1
+    noted = parser_text().replace(begins, f"RUNS.append(len(d['head'])); {begins}")
+    parser = imported(tmp_path, "RUNS = []\n" + noted)
     installed(monkeypatch, parser)
-    parser.__globals__["legacy"] = True
     for _ in range(2):
         layers = tasks.parse_model(tasks.yaml_model_load("yolo11n+dynamicconv@backbone.yaml"), 3, verbose=False)[0]
     assert isinstance(layers, nn.Sequential)

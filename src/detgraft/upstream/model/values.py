@@ -46,6 +46,7 @@ def check_values(mode: str, values: Mapping[str, Any]) -> None:
     refused = _refused(values)
     if refused:
         raise ArgumentError(refused)
+    _check_ranges(values)
     if mode in ("val", "predict", "track", "export", "benchmark") and "batch" in values:
         _check_count("batch", values["batch"])
     if mode == "train":
@@ -108,6 +109,30 @@ def _device_text(value: Any) -> str:
     return ",".join(str(item) for item in listed).strip().lower().replace(" ", "").strip("[]()'\"")
 
 
+_LEAST = {"epochs": 1, "max_det": 1, "opset": 1, "vid_stride": 1, "patience": 0, "seed": 0, "close_mosaic": 0}
+"""Least value of each whole number whose range older releases (8.3.0) do not check: epochs=-1 "trained" there."""
+
+
+def _check_ranges(values: Mapping[str, Any]) -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    for key, value in values.items():
+        default = DEFAULT_CFG_DICT.get(key)
+        if key in _LEAST and not (value is None and default is None):
+            least = _LEAST[key]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < least:
+                raise ArgumentError(f"{key} is a whole number >= {least}, found {value!r:.60}")
+        if key == "fraction" and not 0 < value <= 1:
+            raise ArgumentError(
+                f"fraction is the share of the pictures that is trained on, above 0 and up to 1; found {value!r}"
+            )
+        if isinstance(default, bool) and isinstance(value, str) and key not in _MORE_THAN_SWITCHES:
+            raise ArgumentError(f"{key} is True or False, found {value!r:.60}")
+
+
+_MORE_THAN_SWITCHES = ("cache", "compile", "pretrained", "resume")
+
+
 def _devices() -> str:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:
@@ -123,6 +148,8 @@ def _check_size(value: Any) -> None:
 
 
 def _check_optimizer(value: Any) -> None:
+    if not isinstance(value, str):
+        raise ArgumentError(f"optimizer is a name (a str) such as SGD, found {value!r:.60}")
     known = optimizers()
     if known and str(value).lower() not in (name.lower() for name in known):
         raise ArgumentError(f"there is no optimizer '{value}'.{nearest(str(value), known)} It is {', '.join(known)}")
@@ -233,7 +260,7 @@ def _check_name(value: Any) -> None:
 _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "imgsz": _check_size,
     "device": check_device,
-    "optimizer": lambda value: _check_optimizer(value) if isinstance(value, str) else None,
+    "optimizer": _check_optimizer,
     "cache": _check_cache,
     "split": _check_split,
     "classes": _check_classes,

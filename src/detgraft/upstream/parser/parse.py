@@ -78,7 +78,7 @@ class Call:
         Args:
             mapping: Another description.
         """
-        with _parsing:
+        with _parsing, _default_activation_kept():
             return self.original(self.mapping if mapping is None else mapping, self.ch, *self.further, **self.keywords)
 
 
@@ -193,7 +193,6 @@ def _run(call: Call, mapping: dict[str, Any], construction: Construction) -> Any
     with (
         torch.device("meta") if construction.blank else contextlib.nullcontext(),
         _parsing,
-        _default_activation_kept(),
         under_construction(construction, classes),
     ):
         return call.run(mapping)
@@ -332,7 +331,7 @@ def _named(line: str, lowered: Lowered) -> str:
 
 @contextlib.contextmanager
 def _default_activation_kept() -> Iterator[None]:
-    """Put ``Conv.default_act`` back: some releases leave a YAML's activation behind in the class."""
+    """Put ``Conv.default_act`` back: older releases leave a YAML's activation behind, for every later model."""
     before = tasks.Conv.default_act
     try:
         yield
