@@ -67,7 +67,8 @@ for kind, args in (
     torch.manual_seed(5)
     one = kind(**args)
     entry = {"signature": str(inspect.signature(kind)), "pickle": [pickled(one, p) for p in (0, 1, 2, 4)]}
-    entry["members"] = sorted(name for name in dir(kind) if not name.startswith("__"))
+    # Older releases write the count of parameters (np) into the class of a layer that repeats.
+    entry["members"] = sorted(name for name in dir(kind) if not name.startswith("__") and name != "np")
     entry["source"] = inspect.getsource(kind)
     entry["text"] = repr(one) + repr(kind)
     class Own(kind):
