@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 SOURCE = "https://github.com/detgraft/detgraft/blob/main/"
 OTHER_LANGUAGE = ".zh.md"
+OTHER_LINK = re.compile(r"(\]\((?![a-z]+:)[^)\s]*)\.zh\.md(?=[#)])")
 LINK = re.compile(r"(\]\()(\.\./[^)\s]+)(\))")
 
 
@@ -65,6 +66,11 @@ def out_of_docs(text: str, page: str) -> str:
     return LINK.sub(replaced, text)
 
 
+def in_one_language(text: str) -> str:
+    """Turn links to Chinese files, which lead somewhere on a file's own, into links to pages of the site's language."""
+    return OTHER_LINK.sub(r"\1.md", text)
+
+
 def on_config(config: Any) -> Any:
     """Complete the navigation before anything is built (called by MkDocs)."""
     config.nav = complete(config.nav)
@@ -72,8 +78,8 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Make links into the source tree work (called by MkDocs)."""
-    return out_of_docs(markdown, page.file.src_uri)
+    """Make links between languages and into the source tree work (called by MkDocs)."""
+    return out_of_docs(in_one_language(markdown), page.file.src_uri)
 
 
 def without_network(html: str, address: str) -> str:

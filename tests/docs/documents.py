@@ -1,4 +1,4 @@
-"""Reads the documents for the tests of this folder: pages, fenced blocks, commands, figures."""
+"""Reads the documents for the tests of this folder: pages, fenced blocks, commands, headings, figures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 CHINESE = ".zh.md"
-SUMMARY = "本页是摘要"
 GENERATED = re.compile(r"(Generated|Made) by `")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+REPORT = re.compile(r"report(-\d+)?\.md|claims\.md")
+"""What `detgraft study report` writes, and what it reads; as they are."""
+
 FIGURE = re.compile(r"(?<![A-Za-z_\d.])[+-]?\d(?:[\d,.]*\d)?(?![A-Za-z_\d])")
 
 
@@ -40,13 +42,23 @@ def is_generated(path: Path) -> bool:
 
 def chinese(path: Path) -> Path:
     """The Chinese form of a page."""
-    return ROOT / "README.zh-CN.md" if path.name == "README.md" else path.with_suffix("").with_suffix(CHINESE)
+    return ROOT / "README.zh-CN.md" if path == ROOT / "README.md" else path.with_suffix("").with_suffix(CHINESE)
+
+
+def every_page() -> list[Path]:
+    """Every page of the site in its default language, generated tables and results' own pages too, without reports."""
+    found = [path for path in sorted(DOCS.rglob("*.md")) if not path.name.endswith(CHINESE)]
+    return [path for path in found if not REPORT.fullmatch(path.name)]
 
 
 def twins() -> list[tuple[Path, Path]]:
-    """Pages that have both languages, in full."""
-    both = [(path, chinese(path)) for path in [ROOT / "README.md", *pages()]]
-    return [(a, b) for a, b in both if b.is_file() and SUMMARY not in b.read_text("utf-8")]
+    """Every page with its Chinese one, which may be missing."""
+    return [(path, chinese(path)) for path in [ROOT / "README.md", *every_page()]]
+
+
+def headings(path: Path) -> list[int]:
+    """The levels of a page's headings, in order."""
+    return [len(mark) for mark in re.findall(r"^(#+) ", FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)]
 
 
 def blocks(path: Path) -> list[Block]:

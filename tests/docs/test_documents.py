@@ -15,9 +15,10 @@ import yaml
 import detgraft
 
 sys.path.insert(0, str(Path(__file__).parent))
-from documents import CHINESE, DOCS, ROOT, SUMMARY, blocks, chinese, commands, figures, is_generated, pages, twins
+from documents import CHINESE, DOCS, ROOT, blocks, chinese, commands, every_page, figures, headings, pages, twins
 
 sys.path.insert(0, str(ROOT / "scripts"))
+import make_chinese
 import site_hooks
 
 if not (ROOT / "mkdocs.yml").is_file():
@@ -62,16 +63,47 @@ def test_links_out_of_the_documents_lead_to_the_source_tree() -> None:
     assert text == f"[a]({site_hooks.SOURCE}examples/own_block.py#x)"
 
 
+def test_links_between_chinese_files_stay_in_the_language_of_the_site() -> None:
+    text = site_hooks.in_one_language("[a](study.zh.md) [b](../results/index.zh.md#x) [c](https://host/a.zh.md)")
+    assert text == "[a](study.md) [b](../results/index.md#x) [c](https://host/a.zh.md)"
+
+
 @pytest.mark.parametrize("page", list(DOCS.rglob(f"*{CHINESE}")), ids=name)
 def test_a_chinese_page_has_its_english_one(page: Path) -> None:
     assert page.with_name(page.name.replace(CHINESE, ".md")).is_file()
 
 
-def test_most_pages_are_written_in_both_languages() -> None:
-    """A generated table has one form for both; what others are writing just now falls back to English."""
-    missing = [name(page) for page in pages() if not chinese(page).is_file()]
-    assert len(missing) < len(pages()) / 3, missing
-    assert not [name(page) for page in DOCS.rglob("*.md") if is_generated(page) and chinese(page).is_file()]
+def test_every_page_is_written_in_both_languages() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    listed = [DOCS / page for page in site_hooks.listed(site_hooks.complete(nav))]
+    assert [name(page) for page in listed if page not in every_page()] == []
+    assert [name(page) for page in every_page() if not chinese(page).is_file()] == []
+
+
+def test_the_chinese_forms_of_generated_pages_are_up_to_date() -> None:
+    """`python scripts/make_chinese.py` writes them, after any script that writes an English page."""
+    assert [name(path) for path, text in make_chinese.pages().items() if path.read_text("utf-8") != text] == []
+
+
+def test_a_frame_that_does_not_fit_its_page_is_named() -> None:
+    english = "# A\n\n7 of 9\n\n| a | b |\n|---|---|\n| box | x: 1 |\n\n## B\n\nSize: 3\n"
+    frame = "# 甲\n\n{1} 个中的 {0} 个\n\n<!-- table 1: 子 | 丑 -->\n\n<!-- section: B -->\n"
+    frame += "\n=== words ===\nbox = 框\n~Size = 大小\n"
+    made = make_chinese.page(frame, english).partition("-->\n\n")[2]
+    assert made == "# 甲\n\n9 个中的 7 个\n\n| 子 | 丑 |\n|---|---|\n| 框 | x: 1 |\n\n大小: 3\n"
+    for wrong, words in (
+        ("{9}", "number"),
+        ("<!-- table 2: 子 -->", "no table 2"),
+        ("<!-- table 1: 子 -->", "1 headings for the 2 columns"),
+        ("<!-- section: C -->", "no heading 'C'"),
+    ):
+        with pytest.raises(make_chinese.FrameError, match=words):
+            make_chinese.page(wrong, english)
+
+
+@pytest.mark.parametrize("pair", twins(), ids=lambda pair: name(pair[0]))
+def test_both_languages_have_the_same_headings(pair: tuple[Path, Path]) -> None:
+    assert headings(pair[0]) == headings(pair[1])
 
 
 @pytest.mark.parametrize("pair", twins(), ids=lambda pair: name(pair[0]))
@@ -88,17 +120,6 @@ def test_both_languages_have_the_same_commands(pair: tuple[Path, Path]) -> None:
         ]
 
     assert bare(pair[0]) == bare(pair[1])
-
-
-@pytest.mark.parametrize(
-    "page", [page for page in DOCS.rglob(f"*{CHINESE}") if SUMMARY in page.read_text("utf-8")], ids=name
-)
-def test_a_summary_has_no_commands_of_its_own(page: Path) -> None:
-    def every(path: Path) -> list[list[str]]:
-        return [words for block in blocks(path) for words in commands(block.text)]
-
-    english = every(page.with_name(page.name.replace(CHINESE, ".md")))
-    assert [words for words in every(page) if words not in english] == []
 
 
 @pytest.mark.parametrize("page", EVERY, ids=name)
@@ -181,6 +202,17 @@ def test_python_in_documents_is_python(path: Path) -> None:
             for node in ast.walk(ast.parse(block.text)):
                 if isinstance(node, ast.ImportFrom) and node.module == "detgraft":
                     assert {alias.name for alias in node.names} <= public
+
+
+@pytest.mark.parametrize("page", [DOCS / "api.md", DOCS / "api.zh.md"], ids=name)
+def test_the_reference_has_everything_public_under_its_place(page: Path) -> None:
+    named = re.findall(r"^::: (detgraft\.\S+)", page.read_text("utf-8"), re.MULTILINE)
+    places = {place.rpartition(".")[2]: place for place in named if place != "detgraft.errors"}
+    found = {}
+    for short, place in places.items():
+        found[short] = getattr(importlib.import_module(place.rpartition(".")[0]), short, None)
+    assert [places[short] for short, value in found.items() if value is None] == []
+    assert set(detgraft.__all__) - {"__version__"} - found.keys() == set()
 
 
 def test_the_errors_that_a_page_explains_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from documents import DOCS, ROOT, blocks, commands, pages
@@ -20,7 +23,8 @@ pytestmark = pytest.mark.slow
 
 SMALL = {"epochs": "1", "imgsz": "64", "batch": "4", "seeds": "2", "nbs": "4", "pretrain_epochs": "1"}
 ALWAYS = {
-    "train": ("device=cpu", "workers=0", "plots=False", "batch=4", "imgsz=64"),
+    "train": ("device=cpu", "workers=0", "plots=False", "batch=4", "imgsz=64", "epochs=1"),
+    "compare": ("device=cpu", "imgsz=64"),
     "val": ("device=cpu", "workers=0", "plots=False", "imgsz=64"),
     "predict": ("device=cpu", "imgsz=64"),
     "export": ("imgsz=64",),
@@ -48,7 +52,49 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     best = next((home / "runs").rglob("best.pt"))
     shutil.copy(best, home / "best.pt")
     shutil.copy(next(iter((home / "pictures").iterdir())), home / "picture.jpg")
+    for name in ("a", "b"):
+        (home / name).mkdir()
+        shutil.copy(best, home / name / "best.pt")
+    necks = [block.text for block in blocks(DOCS / "necks.md") if block.language == "yaml"]
+    (home / "my_neck.yaml").write_text(necks[0], "utf-8")  # the page's own fragment
+    as_coco(root, home / "my_coco")
+    as_polygons(root, home / "polygons")
     return home
+
+
+def as_coco(root: Path, folder: Path) -> None:
+    """The same pictures and boxes as COCO JSON, one file and one folder of pictures for each split."""
+    names = yaml.safe_load((root / "data.yaml").read_text("utf-8"))["names"]
+    (folder / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        pictures, boxes = [], []
+        shutil.copytree(root / "images" / split, folder / split)
+        for number, path in enumerate(sorted((folder / split).iterdir())):
+            width, height = Image.open(path).size
+            pictures.append({"id": number, "file_name": path.name, "width": width, "height": height})
+            for line in (root / "labels" / split / f"{path.stem}.txt").read_text("utf-8").splitlines():
+                kind, x, y, w, h = (float(word) for word in line.split())
+                box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
+                boxes.append({"image_id": number, "category_id": int(kind) + 1, "bbox": box, "area": box[2] * box[3]})
+        kinds = [{"id": index + 1, "name": name} for index, name in names.items()]
+        rows = [{"id": index, "iscrowd": 0, **box} for index, box in enumerate(boxes)]
+        text = json.dumps({"images": pictures, "annotations": rows, "categories": kinds})
+        (folder / "annotations" / f"instances_{split}.json").write_text(text, "utf-8")
+
+
+def as_polygons(root: Path, folder: Path) -> None:
+    """The same set for segmentation: each box as a polygon of four corners."""
+    shutil.copytree(root, folder, ignore=shutil.ignore_patterns("*.cache"))
+    text = (root / "data.yaml").read_text("utf-8")
+    (folder / "data.yaml").write_text(re.sub(r"^path:.*\n", "", text, flags=re.M), "utf-8")
+    for path in (folder / "labels").rglob("*.txt"):
+        rows = []
+        for line in path.read_text("utf-8").splitlines():
+            kind, *box = line.split()
+            x, y, w, h = map(float, box)
+            left, right, top, bottom = x - w / 2, x + w / 2, y - h / 2, y + h / 2
+            rows.append(f"{kind} {left} {top} {right} {top} {right} {bottom} {left} {bottom}")
+        path.write_text("\n".join(rows) + "\n", "utf-8")
 
 
 def run(home: Path, *words: str) -> str:
@@ -89,6 +135,8 @@ def test_commands_run(line: str, folder: Path) -> None:
         pytest.skip("tests/foundation/test_train_cycle.py resumes one that was broken off")
     if words[0] == "check" and "--only" not in words:
         words += ["--only", "gradients"]
+    if words[0] == "train" and any("-seg" in word for word in words):  # boxes alone teach no masks
+        words = ["data=polygons/data.yaml" if word == "data=data.yaml" else word for word in words]
     if words[0] == "new":
         shutil.rmtree(folder / "new", ignore_errors=True)
         words.append("out=new")
