@@ -50,7 +50,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "model": _MODEL,
         "source": "a picture, a folder, a video, a pattern, an address or a camera's number",
         "conf": "smallest confidence that is shown, 0 to 1; 0.25",
-        "visualize": "write the feature maps of every layer as pictures",
+        "visualize": "write a heat map beside every picture: what in it speaks for the detections",
         **_TRANSFER,
         **_OPENING,
     },
