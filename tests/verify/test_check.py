@@ -92,3 +92,20 @@ def test_every_check_of_the_list_exists() -> None:
     assert list(CHECKS) == [
         "shapes", "gradients", "losses", "seeds", "fuse", "portability", "ddp", "export", "cost", "data"
     ]  # fmt: skip
+
+
+def test_the_time_that_is_left_follows_the_pace_and_skipped_checks_do_not_count() -> None:
+    from detgraft.cli.check import _SHARES, _Course
+    from detgraft.verify.check import CHECKS
+
+    assert set(_SHARES) == set(CHECKS), "a check without a share would be taken for one of 5"
+    course = _Course(["shapes", "gradients", "losses", "cost", "data"])
+    assert course.left() is None
+    assert course.line("shapes", "") == "1 of 5, shapes"
+    course.done("shapes", 2.0 * _SHARES["shapes"])
+    rest = [_SHARES[name] for name in ("gradients", "losses", "cost", "data")]
+    assert course.left() == pytest.approx(2.0 * sum(rest))
+    course.done("gradients", 2.0 * _SHARES["gradients"])
+    course.done("losses", 0.0, skipped=True)
+    assert course.left() == pytest.approx(2.0 * (_SHARES["cost"] + _SHARES["data"]))
+    assert course.line("cost", "timing").startswith("4 of 5, cost: timing, about ")

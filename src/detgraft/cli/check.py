@@ -56,7 +56,7 @@ def command(model: str, words: Sequence[str], only: str, as_json: bool) -> bool:
             if result is None:
                 status.update(course.line(name, text))
             else:
-                course.done(name, result.seconds)
+                course.done(name, result.seconds, result.status == "skipped")
                 console.print(Text(f"{result.status:<8}", _STYLE[result.status]), f"{name} ({result.seconds:.1f} s)")
 
         report = check(model, only=names, plugins=plugins, progress=progress, **words_of)
@@ -65,17 +65,19 @@ def command(model: str, words: Sequence[str], only: str, as_json: bool) -> bool:
 
 
 _SHARES = {
-    "shapes": 3,
-    "gradients": 4,
+    "shapes": 6,
+    "gradients": 10,
+    "losses": 10,
     "seeds": 6,
     "fuse": 3,
-    "portability": 20,
-    "ddp": 12,
-    "export": 25,
-    "cost": 25,
+    "portability": 40,
+    "ddp": 40,
+    "export": 50,
+    "cost": 310,
     "data": 2,
 }
-"""About how much of the time each check takes; only for saying how long the rest will take."""
+"""Seconds that each check took on two shared cores, mean of yolo11n and yolo11n+carafe (benchmarks/RESULTS.md); only
+their proportions are used, for saying how long the rest will take."""
 
 
 class _Course:
@@ -83,10 +85,17 @@ class _Course:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = [name for name in CHECKS if name in names]
+        self._all = len(self._names)
+        self._passed = 0
         self._seconds: dict[str, float] = {}
 
-    def done(self, name: str, seconds: float) -> None:
-        self._seconds[name] = seconds
+    def done(self, name: str, seconds: float, skipped: bool = False) -> None:
+        """Note a check; one that was skipped took no time, which says nothing about the pace."""
+        if skipped:
+            self._names = [other for other in self._names if other != name]
+            self._passed += 1
+        else:
+            self._seconds[name] = seconds
 
     def left(self) -> float | None:
         """Seconds that are left, None before anything is known."""
@@ -96,12 +105,12 @@ class _Course:
         return spent / known * waiting if known and spent else None
 
     def line(self, name: str, text: str) -> str:
-        place = self._names.index(name) + 1 if name in self._names else len(self._seconds) + 1
+        place = len(self._seconds) + self._passed + 1
         left = self.left()
         rest = (
             "" if left is None else f", about {left:.0f} s left" if left < 100 else f", about {left / 60:.0f} min left"
         )
-        return f"{place} of {len(self._names)}, {name}{': ' + text if text else ''}{rest}"
+        return f"{place} of {self._all}, {name}{': ' + text if text else ''}{rest}"
 
 
 def print_report(report: Report, console: Console) -> None:
