@@ -17,6 +17,7 @@ from benchmarks.measure import Case, Work, unchecked
 from benchmarks.rivals import PermutedConvNeXtV2, unfolded_carafe
 from detgraft.blocks.backbones.convnextv2 import convnextv2
 from detgraft.blocks.carafe import CARAFE
+from detgraft.blocks.ema import EMA
 from detgraft.upstream.model.models import build
 
 
@@ -144,8 +145,26 @@ def _shelled() -> Mapping[str, Work]:
     """Every C3k2 with another block inside, composed and built, against building the stock model."""
     return {
         "ours": unchecked(lambda: build("yolo11n+c3k2(faster)")),
-        "yolo11n+csp(ema)+c2psa(ema)": unchecked(lambda: build("yolo11n+csp(ema)+c2psa(ema)")),
         "stock yolo11n": lambda: build("yolo11n.yaml"),
+    }
+
+
+def _shelled_behind() -> Mapping[str, Work]:
+    """Every shell with a block behind its units: the stock model's layers nearly all, and the blocks besides."""
+    expression = "yolo11n+csp(ema)+c2psa(ema)"
+    widths = [
+        module.groups * module.conv1x1.in_channels for module in build(expression).modules() if type(module) is EMA
+    ]
+
+    def and_the_blocks() -> None:
+        build("yolo11n.yaml")
+        for width in widths:
+            EMA(width)
+
+    return {
+        "ours": unchecked(lambda: build(expression)),
+        "stock yolo11n": lambda: build("yolo11n.yaml"),
+        f"stock yolo11n and {len(widths)} EMA": and_the_blocks,
     }
 
 
@@ -183,7 +202,13 @@ def cases() -> list[Case]:
         ),
         Case("models/build yolo11n-carafe/build", _direct_build, targets={"direct construction": 1 / 1.2}, rounds=15),
         Case("models/YOLO of yolo11n+carafe/build", _composed, rounds=9),
-        Case("models/build yolo11n+c3k2(faster)/build", _shelled, targets={"stock yolo11n": 1 / 1.2}, rounds=15),
+        Case("models/build yolo11n+c3k2(faster)/build", _shelled, targets={"stock yolo11n": 1 / 1.2}, rounds=25),
+        Case(
+            "models/build yolo11n+csp(ema)+c2psa(ema)/build",
+            _shelled_behind,
+            targets={"stock yolo11n": 1 / 1.2},
+            rounds=25,
+        ),
         Case(
             "models/absurd sizes of yolov9c and yolov9e with carafe/20 looks", _absurd, targets={"2 s": 1.0}, rounds=5
         ),

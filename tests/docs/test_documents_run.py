@@ -50,6 +50,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = f"project={home / 'runs' / 'detect'}"  # under pytest Ultralytics has a place of its own for runs
     run(home, "train", "model=yolo11n+carafe", "data=data.yaml", "epochs=1", "name=train", place, *ALWAYS["train"])
     best = next((home / "runs").rglob("best.pt"))
+    for page in pages():
+        for block in blocks(page):  # a file that a page shows, with its name in the first line
+            named = re.match(r"# ([\w-]+\.yaml)\n", block.text)
+            if block.language == "yaml" and named:
+                (home / named[1]).write_text(block.text, "utf-8")
     shutil.copy(best, home / "best.pt")
     shutil.copy(next(iter((home / "pictures").iterdir())), home / "picture.jpg")
     for name in ("a", "b"):

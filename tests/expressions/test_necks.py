@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from expression_support import needs_base, one_step, run_python
 
 from detgraft import build
@@ -362,6 +364,31 @@ def test_the_fragment_in_the_documentation_works(tmp_path: Path, monkeypatch: py
     assert [layer.type for layer in model.model].count("DySample") == 2
     assert model.model[-1].f == [17, 14, 11]
     assert model.model[11].conv.out_channels == 64
+
+
+COMBINED = "yolo11n+convnextv2_atto+c3(faster)+asf"
+
+
+def _worked_example() -> str:
+    page = (ROOT / "docs" / "necks.md").read_text("utf-8")
+    return page.partition("## A tutorial's three improvements in one line\n")[2].partition("\n## ")[0]
+
+
+def test_the_rows_of_the_worked_example_are_those_composed() -> None:
+    shown = yaml.safe_load(_worked_example().partition("```yaml\n")[2].partition("```")[0])
+    found = compose_mapping(COMBINED)
+    assert {section: found[section] for section in ("backbone", "head")} == shown
+
+
+@pytest.mark.slow
+def test_the_costs_of_the_worked_example_are_those_of_the_models() -> None:
+    from detgraft import show
+
+    lines = re.findall(r"\| `(yolo11n.*?)` \| ([\d,]+) \| ([\d.]+) \|", _worked_example())
+    assert [name for name, _, _ in lines][-1] == COMBINED
+    for name, params, gflops in lines:
+        found: Any = show(name)
+        assert (f"{found.params:,}", f"{found.gflops:.1f}") == (params, gflops), name
 
 
 def _check(expression: str, task: str) -> None:

@@ -69,7 +69,64 @@ head:
 - [-1, 1, C2f_Faster, [128, True]]
 - [[7, 4], 1, Detect, [nc]]
 """
-SEEDS = (TINY, STOCK, BACKBONE, SHELLS)
+FUSING = """nc: 2
+scales: {n: [0.5, 0.25, 256]}
+losses: [wiou(version=3), varifocal]
+backbone:
+- [-1, 1, Conv, [64, 3, 2]]
+- [-1, 1, Conv, [64, 3, 2]]
+- [-1, 1, Conv, [128, 3, 2]]
+- [-1, 1, DWR, [128]]
+head:
+- [-1, 1, nn.Upsample, [None, 2, nearest]]
+- [[-1, 1], 1, BiFPNAdd, [64]]
+- [[2, 3], 1, CGAFusion, [128]]
+- [[5, 6], 1, ASFF, []]
+- [[8, 9], 1, Detect, [nc]]
+"""
+SEEDS = (TINY, STOCK, BACKBONE, SHELLS, FUSING)
+
+PYRAMID = """nc: 2
+scales: {n: [0.33, 0.125, 512]}
+backbone:
+- [-1, 1, Conv, [64, 3, 2]]
+- [-1, 1, Conv, [64, 3, 2]]
+- [-1, 1, Conv, [64, 3, 2]]
+- [-1, 1, Conv, [64, 3, 2]]
+- [-1, 1, SPPF, [64, 5]]
+head:
+- [-1, 1, nn.Upsample, [None, 2, nearest]]
+- [[-1, 2], 1, Concat, [1]]
+- [-1, 1, C2f, [64]]
+- [[7, 4], 1, Detect, [nc]]
+"""
+"""The base whose neck the mutated fragments replace."""
+
+PLAIN_NECK = """inputs: [P3, P4]
+outputs: {P3: fine, P4: P4}
+options: {width: 64, times: 2}
+rows:
+  - [P4, 1, nn.Upsample, [None, 2, nearest]]
+  - joined: [[-1, P3], 1, BiFPNAdd, [width]]
+  - repeat: times
+    over: {joined: fine}
+    rows:
+      - [joined, 1, Conv, [width, 3, 1]]
+      - fine: [[-1, joined], 1, Concat, [1]]
+"""
+ANY_NECK = """levels: [P2, P3, P4, P5]
+inputs: [P(low..high)]
+outputs: {P(low..high): out(low..high)}
+options: {w2: 16, w3: 32, w4: 64, w5: 64}
+rows:
+  - out(high): [P(high), 1, Conv, [w(high), 1, 1]]
+  - down: {k: [high-1, low]}
+    rows:
+      - [out(k+1), 1, nn.Upsample, [None, 2, nearest]]
+      - [[P(k), -1], 1, BiFPNAdd, [w(k)]]
+      - out(k): [-1, 1, C2f_SE, [w(k)]]
+"""
+NECKS = (PLAIN_NECK, ANY_NECK)
 
 CANARY = "fuzz-canary"
 HOSTILE = (
@@ -88,6 +145,9 @@ _VALUES = """0.5 -0.25 1e9 1e308 .inf -.inf .nan null ~ true False nc None 'None
 Conv C2f C3k2 CBLinear CBFuse nn.Linear nn.Identity nn.Conv3d Detect RTDETRDecoder Classify Segment Index AIFI d ch
 C3k2_SE C2f-ECA C3k2(SE) C2f(CBAM(k=65535)) C3k2(SE,at=cv9) C3k2(C3k2(SE)) C2PSA_Faster C3k2(SE( RepNCSPELAN4_CAA
 CARAFE DynamicConv convnextv2_atto repvit_m0_6 timm/resnet18 timm/nowhere timm/../x torchvision.ops.Permute
+BiFPNAdd CGAFusion ASFF DyHead dyhead ZoomCat Zoom_cat SpatialFusion ScalSeq wiou focal p2 bifpn repeat up down over
+low high k P3 P1 P9 P(low) P(low..high) P(high-9) out(k) out(low..high) w(k) w(low+low+low) (k) low+1 high-1 a(999)
+{k:[low,high]} {low:[1,2]} {k:[0,900]} {k:[high,low]}
 torchvision.ops.nms os.system builtins.eval 层 💥 &a *a !!str !!int {a:{a:{a:{}}}} ' " # : | >"""
 _WORDS = tuple(_VALUES.split())
 WORDS = (
@@ -122,7 +182,16 @@ TOKENS = (
 @st.composite
 def yamls(draw: st.DrawFn) -> str:
     """A model YAML after some mutations of its words, lines and characters."""
-    text = draw(st.sampled_from(SEEDS))
+    return _mutated(draw, draw(st.sampled_from(SEEDS)))
+
+
+@st.composite
+def necks(draw: st.DrawFn) -> str:
+    """A fragment of a neck after some mutations."""
+    return _mutated(draw, draw(st.sampled_from(NECKS)))
+
+
+def _mutated(draw: st.DrawFn, text: str) -> str:
     for _ in range(draw(st.integers(1, 4))):
         text = draw(st.sampled_from((_word, _word, _word, _line, _token)))(draw, text)
     return text[:20_000]
@@ -181,6 +250,19 @@ _GRAFTS = (
     "c3k2",
     "csp",
     "c2psa_se",
+    "c2f",
+    "p2",
+    "p6",
+    "bifpn",
+    "gfpn",
+    "afpn",
+    "neck",
+    "dyhead",
+    "asff",
+    "wiou",
+    "inner_wiou",
+    "focal",
+    "nwd",
 )
 _INNER = (
     "",
@@ -206,7 +288,23 @@ def expressions(draw: st.DrawFn) -> str:
         pairs = draw(
             st.lists(
                 st.tuples(
-                    st.sampled_from(("k", "width", "weights", "scale", "c_mid", "x", "", "__class__", "k_up", "at")),
+                    st.sampled_from(
+                        (
+                            "k",
+                            "width",
+                            "weights",
+                            "scale",
+                            "c_mid",
+                            "x",
+                            "",
+                            "__class__",
+                            "k_up",
+                            "at",
+                            "from",
+                            "layers",
+                            "ratio",
+                        )
+                    ),
                     st.sampled_from(WORDS),
                 ),
                 max_size=3,
@@ -282,7 +380,7 @@ def problem(worker: Worker, kind: str, text: str, patience: float = 1.0) -> tupl
 
     Args:
         worker: The process that builds.
-        kind: ``yaml`` or ``expression``.
+        kind: ``yaml``, ``expression`` or ``neck``.
         text: The description.
         patience: The time limit is multiplied by this on a machine that is shared.
     """
@@ -290,6 +388,10 @@ def problem(worker: Worker, kind: str, text: str, patience: float = 1.0) -> tupl
         path = worker.folder / "fuzzn.yaml"
         path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
         answer = worker.build(str(path), SECONDS * patience)
+    elif kind == "neck":
+        (worker.folder / "fuzzbasen.yaml").write_text(PYRAMID, "utf-8")
+        (worker.folder / "fuzzneck.yaml").write_bytes(text.encode("utf-8", errors="surrogatepass"))
+        answer = worker.build("fuzzbasen+neck(from=fuzzneck.yaml)", SECONDS * patience)
     else:
         answer = worker.build(text, SECONDS * patience)
     outcome = str(answer["outcome"])

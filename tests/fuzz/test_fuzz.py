@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fuzzing import SEEDS, Worker, expressions, problem, yamls
+from fuzzing import NECKS, SEEDS, Worker, expressions, necks, problem, yamls
 from hypothesis import HealthCheck, given, seed, settings
 
 PATIENCE = 6.0
@@ -46,13 +46,25 @@ def test_mutated_expressions(worker: Worker, text: str) -> None:
     assert problem(worker, "expression", text, PATIENCE)[0] == ""
 
 
+@seed(20_003)
+@settings(SAMPLE, max_examples=60)
+@given(text=necks())
+def test_mutated_necks(worker: Worker, text: str) -> None:
+    assert problem(worker, "neck", text, PATIENCE)[0] == ""
+
+
+@pytest.mark.parametrize("text", NECKS)
+def test_the_necks_to_begin_with_build(worker: Worker, text: str) -> None:
+    assert problem(worker, "neck", text, PATIENCE) == ("", "built")
+
+
 def _regressions() -> list[Path]:
     return sorted((Path(__file__).parent / "regressions").glob("*"))
 
 
 @pytest.mark.parametrize("path", _regressions(), ids=lambda path: path.name)
 def test_what_once_failed(worker: Worker, path: Path) -> None:
-    kind = "yaml" if path.suffix == ".yaml" else "expression"
+    kind = "neck" if path.name.endswith(".neck.yaml") else "yaml" if path.suffix == ".yaml" else "expression"
     assert problem(worker, kind, path.read_bytes().decode("utf-8", errors="surrogatepass"), PATIENCE)[0] == ""
 
 

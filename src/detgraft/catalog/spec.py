@@ -147,6 +147,13 @@ class Graft:
         """
         if self.filling is not None and not self.target:
             return ()
+        known = self.__dict__.get("_parameters")
+        if known is None:
+            known = self._found_parameters()
+            object.__setattr__(self, "_parameters", known)  # an entry never changes, and every row asks
+        return known  # type: ignore[no-any-return]
+
+    def _found_parameters(self) -> tuple[inspect.Parameter, ...]:
         target = self.load()
         function = target.__init__ if inspect.isclass(target) else target
         signature = inspect.signature(function)

@@ -90,11 +90,24 @@ def read_module(name: str, where: Location) -> Graft:
         CatalogError: There is no such block.
         ArgumentError: Options that the block does not have.
     """
+    catalogue.complete()
+    known = _read.get(name)
+    if known is not None and known[0] == catalogue.revision:
+        return known[1]
     try:
         term = parse_module(name)
     except PlanError as error:
         raise PlanError(f"the module name cannot be read: {error}", where) from error
-    return entry_of(term, where)
+    entry = entry_of(term, where)
+    if len(_read) >= _REMEMBERED:
+        _read.clear()
+    _read[name] = catalogue.revision, entry
+    return entry
+
+
+_REMEMBERED = 512
+_read: dict[str, tuple[int, Graft]] = {}
+"""Entries by the names that were read, each with the catalogue's revision: a build asks for every row several times."""
 
 
 def _shells_of(name: str) -> list[Shell]:

@@ -41,7 +41,9 @@ def strides_of(mapping: dict[str, Any], source: str) -> dict[int, int]:
         if names_grafts(base):
             return _find_strides(base)
         return dict(_strides_once(json.dumps(base, default=str)))
-    except DetgraftError:
+    except DetgraftError as error:
+        if error.location is None:
+            raise PlanError(str(error), Location(source)) from error
         raise
     except Exception as error:
         raise PlanError(
@@ -71,7 +73,10 @@ def _run(layers: nn.Sequential, image: Tensor) -> dict[int, int]:
         source: Any = layer.f
         if source != -1:
             x = outputs[source] if isinstance(source, int) else [x if j == -1 else outputs[j] for j in source]
-        x, text = run_layer(layer, x, text)
+        try:
+            x, text = run_layer(layer, x, text)
+        except DetgraftError as error:  # a block knows its inputs, not its row
+            raise PlanError(f"layer {index} ({layer.type}): {error}", error.location) from error
         outputs.append(x)
         if isinstance(x, Tensor) and x.ndim == 4:
             strides[index] = round(PROBE_SIZE / x.shape[-1])
