@@ -147,11 +147,11 @@ class Graft:
         """
         if self.filling is not None and not self.target:
             return ()
-        known = self.__dict__.get("_parameters")
+        known: tuple[inspect.Parameter, ...] | None = self.__dict__.get("_parameters")
         if known is None:
             known = self._found_parameters()
             object.__setattr__(self, "_parameters", known)  # an entry never changes, and every row asks
-        return known  # type: ignore[no-any-return]
+        return known
 
     def _found_parameters(self) -> tuple[inspect.Parameter, ...]:
         target = self.load()
