@@ -325,7 +325,9 @@ def test_notebooks_show_tables_and_pages(drawn: Callable[[str], Drawing]) -> Non
     summary = show("yolo11n+carafe", imgsz=320)._repr_html_()
     assert summary.count("<tr>") == 25
     assert "CARAFE" in summary
-    report = Report("m<b>", (64, 64), (CheckResult("shapes", "fail", "why", {"layers": 3}),), {})
+    figures = {"parameters_before": 2764512, "ms_before": 86.26904600168928, "sizes": {"square": "64x64"}}
+    report = Report("m<b>", (64, 64), (CheckResult("shapes", "fail", "why", figures),), {})
+    assert "parameters before: 2,764,512<br>ms before: 86.27<br>sizes: square 64x64" in report._repr_html_()
     assert "m&lt;b&gt;" in report._repr_html_()
     assert "a check failed" in report._repr_html_()
     assert "<iframe srcdoc=" in drawn("yolo11n")._repr_html_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,36 @@ def test_both_models_stand_beside_the_truth_under_their_titles(
     with Image.open(tmp_path / "out.png") as sheet:
         assert sheet.width > 3 * 380
         assert sheet.height > 3 * 380
+
+
+@pytest.mark.slow
+def test_two_trained_checkpoints_are_compared_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from detgraft import YOLO
+    from detgraft.cli.compare import command
+    from detgraft.demo.made import make_shapes
+
+    data = make_shapes(tmp_path / "data", train=24, val=6, imgsz=64)
+    settings: dict[str, Any] = {"epochs": 8, "imgsz": 64, "batch": 4, "nbs": 4, "optimizer": "AdamW", "lr0": 0.003}
+    settings |= {"workers": 0, "device": "cpu", "plots": False, "val": False, "mosaic": 0.0, "amp": False}
+    models = []
+    for name in ("yolo11n.yaml", "yolo11n+carafe"):
+        place = {"project": str(tmp_path / "runs"), "name": name.partition(".")[0]}
+        YOLO(name).train(data=str(data), **settings, **place)
+        models.append(str(tmp_path / "runs" / place["name"] / "weights" / "last.pt"))
+    capsys.readouterr()
+    out = tmp_path / "out.png"
+    command(*models, [f"source={data}", "imgsz=64", f"out={out}", "device=cpu"], as_json=True)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["labelled"] == 6
+    boxes = sum(len(path.read_text("utf-8").splitlines()) for path in (tmp_path / "data" / "labels" / "val").iterdir())
+    for right, missed in zip(found["right"], found["missed"], strict=True):
+        assert right + missed == boxes, "every labelled box is found or missed"
+    assert bool(found["differing"]) == out.is_file()
+    if out.is_file():
+        with Image.open(out) as sheet:
+            assert sheet.width > 3 * 380
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def html_table(
     def cell(tag: str, number: int, value: object) -> str:
         side = "right" if right and number >= right else "left"
         text = escape(str(value)).replace("\n", "<br>")
-        return f'<{tag} style="text-align:{side};vertical-align:top">{text}</{tag}>'
+        return f'<{tag} style="text-align:{side};vertical-align:top;padding:2px 8px">{text}</{tag}>'
 
     head = "".join(cell("th", number, heading) for number, heading in enumerate(headings))
     body = "".join(f"<tr>{''.join(cell('td', number, value) for number, value in enumerate(row))}</tr>" for row in rows)

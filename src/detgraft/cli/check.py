@@ -15,7 +15,7 @@ from detgraft.cli.keys import check_keys
 from detgraft.cli.tables import print_pieces, print_prose
 from detgraft.errors import ArgumentError
 from detgraft.verify.check import CHECKS, check
-from detgraft.verify.result import CheckResult, Report
+from detgraft.verify.result import CheckResult, Report, written
 
 _STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
 
@@ -122,26 +122,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text.assemble((f"{result.status:<8}", _STYLE[result.status]), (result.name, "bold")))
         if result.reason:
             print_prose(console, result.reason, "  ")
-        for line in _shown(result.figures).splitlines():
+        for line in written(result.figures):
             print_prose(console, line, "  ")
     console.rule(style="dim", characters="-")
     packages = ("ultralytics", "torch", "timm", "onnxruntime")
     print_pieces(console, [f"{name} {report.versions[name]}" for name in packages if name in report.versions], "")
-
-
-def _shown(figures: dict[str, Any]) -> str:
-    return "\n".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in figures.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "unknown"}[value]
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_value(entry)}" for name, entry in value.items()) or "none"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_value(entry) for entry in value) or "none"
-    return str(value)

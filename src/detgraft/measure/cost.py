@@ -53,7 +53,7 @@ class Summary:
             [
                 layer.index,
                 short_name(layer.module),
-                layer.from_,
+                ", ".join(map(str, layer.from_)) if isinstance(layer.from_, list) else layer.from_,
                 _sizes(layer.shape),
                 f"{layer.params:,}",
                 f"{layer.gflops:.3f}",

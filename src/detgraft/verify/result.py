@@ -61,10 +61,7 @@ class Report:
     def _repr_html_(self) -> str:
         """Show the answers as a table in a notebook."""
         height, width = self.imgsz
-        rows = [
-            (one.name, one.status, one.reason, "\n".join(f"{key}: {value}" for key, value in one.figures.items()))
-            for one in self.results
-        ]
+        rows = [(one.name, one.status, one.reason, "\n".join(written(one.figures))) for one in self.results]
         answer = "no check failed" if self.passed else "a check failed"
         title = f"{self.model} at {height}x{width}: {answer}"
         return html_table(title, ("check", "result", "reason", "figures"), rows)
@@ -83,3 +80,22 @@ def verdict(name: str, problems: Sequence[str], figures: dict[str, Any], notes: 
 def skipped(name: str, reason: str) -> CheckResult:
     """Return a result for a check that could not or need not run."""
     return CheckResult(name, "skipped", reason)
+
+
+def written(figures: dict[str, Any]) -> list[str]:
+    """Write the figures of a check for people, one to a line."""
+    return [f"{name.replace('_', ' ')}: {_value(value)}" for name, value in figures.items()]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "unknown"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(entry) for entry in value) or "none"
+    return str(value)
