@@ -16,6 +16,7 @@ from detgraft.study.design.errors import StudyChangedError, StudyError
 from detgraft.study.judge.analysis import analyse, progress
 from detgraft.study.judge.sequential import (
     SPENDING_POWER,
+    Rule,
     Stop,
     advance,
     begin,
@@ -31,6 +32,7 @@ from detgraft.study.run.launch import Slot
 from detgraft.study.run.store import State, StudyFolder
 
 LOOKS = (3, 4, 6, 8, 10, 12)
+DEFAULT = (5, 6, 7, 8, 9, 10, 11, 12)
 STAND_IN = (sys.executable, str(Path(__file__).with_name("made_up.py")))
 STUDY = """
 data: data.yaml
@@ -53,6 +55,22 @@ def test_the_error_is_spent_as_planned(looks: tuple[int, ...], alpha: float) -> 
         crossed |= paired_t(d[:, :n]).p <= bound
         planned = alpha * (n / looks[-1]) ** SPENDING_POWER
         assert crossed.mean() == pytest.approx(planned, abs=4 * np.sqrt(planned / len(d)) + 0.02 * planned)
+
+
+@pytest.mark.parametrize("rule", [Rule("hsd", -2.0), Rule("hsd", 1.0), Rule("obf"), Rule("pocock"), Rule("power", 1.0)])
+def test_other_spending_functions_spend_as_planned(rule: Rule) -> None:
+    looks, d = (4, 6, 9), np.random.default_rng(1).standard_normal((40_000, 9))
+    crossed = np.zeros(len(d), dtype=bool)
+    for n, bound in zip(looks, bounds(looks, 0.05, rule), strict=True):
+        crossed |= paired_t(d[:, :n]).p <= bound
+        planned = rule.spent(n / 9, 0.05)
+        assert crossed.mean() == pytest.approx(planned, abs=4 * np.sqrt(planned / len(d)) + 0.02 * planned)
+    assert rule.spent(1.0, 0.05) == 0.05
+
+
+def test_an_unknown_spending_function_is_named() -> None:
+    with pytest.raises(ValueError, match="expected power, hsd, obf or pocock, found 'linear'"):
+        Rule("linear").spent(0.5, 0.05)
 
 
 def test_one_look_is_the_plain_test() -> None:
@@ -134,15 +152,15 @@ def test_the_sentences_name_the_look() -> None:
 
 
 def test_the_study_file_fixes_the_looks(tmp_path: Path) -> None:
-    assert make_spec(tmp_path, STUDY).looks == LOOKS
-    assert make_spec(tmp_path, STUDY + "seeds: 9\n").looks == (3, 4, 6, 8, 9)
+    assert make_spec(tmp_path, STUDY).looks == DEFAULT
+    assert make_spec(tmp_path, STUDY + "seeds: 9\n").looks == (5, 6, 7, 8, 9)
     own = STUDY.replace("stop: sequential", "stop: {sequential: [4, 8]}") + "seeds: 8\n"
     assert make_spec(tmp_path, own).looks == (4, 8)
     assert "looks" not in make_spec(tmp_path, STUDY.replace("stop: sequential", "seeds: 4")).identity()
     for wrong in ("sequentil", "{sequential: [4, 4, 12]}", "{sequential: [1, 12]}", "{sequential: [4, 6]}", "3"):
         with pytest.raises(StudyError, match="stop: expected never, sequential"):
             make_spec(tmp_path, STUDY.replace("sequential", wrong, 1))
-    with pytest.raises(StudyError, match="at least 4 seeds, found 3"):
+    with pytest.raises(StudyError, match="at least 6 seeds, found 3"):
         make_spec(tmp_path, STUDY + "seeds: 3\n")
 
 
@@ -205,9 +223,9 @@ def test_a_report_of_a_study_that_stopped_early(tmp_path: Path) -> None:
     assert found.judged[0].comparison.verdict is Verdict.HELPS
     assert found.judged[0].comparison.pairs < 12
     assert found.spared > 0
-    assert dataclasses.asdict(found)["looks"] == LOOKS
+    assert dataclasses.asdict(found)["looks"] == DEFAULT
     for text in (written.html.read_text(encoding="utf-8"), written.markdown.read_text(encoding="utf-8")):
-        assert "it looks after 3, 4, 6, 8, 10, 12 seeds" in text
+        assert "it looks after 5, 6, 7, 8, 9, 10, 11, 12 seeds" in text
         assert f"{found.spared} runs were not" in text
         assert "This study is not complete" not in text
     assert json.loads(written.json.read_text())["spared"] == found.spared

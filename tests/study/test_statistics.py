@@ -179,6 +179,15 @@ def test_bootstrap_interval_of_known_draws() -> None:
     assert all(math.isnan(v) for v in bootstrap_interval(np.zeros((1, 0)), np.zeros((1, 0))))
 
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "study-simulation.md"
+
+
+def designs_shown() -> str:
+    """The part of the page that takes minutes to make."""
+    page = PAGE.read_text("utf-8")
+    return page[page.index("### Designs that were tried") : page.index("## Screens")]
+
+
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
     path = Path(__file__).resolve().parents[2] / "benchmarks" / "study_simulation.py"
@@ -221,8 +230,15 @@ def test_simulated_sequential_studies_keep_the_promises(simulation: ModuleType, 
 def test_the_committed_table_is_the_one_that_the_script_makes(
     simulation: ModuleType, simulated: list[Any], sequential: list[Any]
 ) -> None:
-    page = Path(__file__).resolve().parents[2] / "docs" / "study-simulation.md"
-    assert page.read_text(encoding="utf-8") == simulation.document(simulated, sequential=sequential)
+    assert PAGE.read_text("utf-8") == simulation.document(simulated, sequential=sequential, designs=designs_shown())
+
+
+@pytest.mark.slow
+def test_the_committed_designs_are_those_that_the_script_tries(simulation: ModuleType) -> None:
+    tried = simulation.run_designs()
+    assert designs_shown() == simulation.designs_section(tried)
+    assert simulation.keeps(tried[0]), "the chosen design keeps error and power"
+    assert not any(simulation.keeps(row) and not simulation.missed(row) for row in tried)
 
 
 def test_the_simulation_notices_a_broken_rule(simulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

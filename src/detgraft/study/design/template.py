@@ -29,7 +29,7 @@ variants:
 # How many times each arm is trained (or a list of seeds). With fewer than 8, expect "cannot tell".
 seeds: 8
 
-# stop: sequential         # looks after 3, 4, 6, 8, 10, ... seeds and ends an arm as soon as its verdict is clear
+# stop: sequential         # looks after 5, 6, 7, ... seeds and ends an arm as soon as its verdict is clear
 
 # Ultralytics' training arguments, the same for every arm.
 train:

@@ -21,7 +21,7 @@ MOST_MARGIN = 0.2
 """Largest margin; a larger one was meant in points, or calls everything "no difference"."""
 
 SEQUENTIAL = "sequential"
-LOOKS = (3, 4, 6, 8, 10, 12)
+LOOKS = (5, 6, 7, 8, 9, 10, 11, 12)
 """Numbers of seeds after which a sequential study looks, unless its file says otherwise."""
 PRIMARY = ("AP", "AP50", "AP75", "top1")
 MEASURED = {

@@ -45,11 +45,41 @@ Array = NDArray[np.float64]
 
 SPENDING_POWER = 2.0
 """The share of the error spent after a fraction t of the seeds is t to this power; chosen by simulation."""
-HOPELESS = 0.05
-"""Conditional power under which an arm stops."""
 
-HOPELESS_FROM = 4
-"""Least number of seeds at which an arm may be called hopeless."""
+
+@dataclass(frozen=True)
+class Rule:
+    """How the error is spent and when an arm is hopeless; the default was chosen by simulation among many.
+
+    Attributes:
+        spending: Kind of spending function: ``power``; ``hsd`` by Hwang, Shih and DeCani; ``obf`` and ``pocock``, Lan
+            and DeMets' approximations of O'Brien and Fleming's and of Pocock's bounds, which have no parameter.
+        parameter: Of that function.
+        hopeless: Conditional power under which an arm stops.
+        hopeless_from: Least number of seeds at which it may.
+    """
+
+    spending: str = "power"
+    parameter: float = SPENDING_POWER
+    hopeless: float = 0.05
+    hopeless_from: int = 4
+
+    def spent(self, fraction: float, alpha: float) -> float:
+        """The error spent after a fraction of the seeds, of ``alpha`` over all of them."""
+        if fraction >= 1:
+            return alpha
+        if self.spending == "power":
+            return float(alpha * fraction**self.parameter)
+        if self.spending == "hsd":
+            return alpha * math.expm1(-self.parameter * fraction) / math.expm1(-self.parameter)
+        if self.spending == "obf":
+            return float(2 * stats.norm.sf(stats.norm.isf(alpha / 2) / math.sqrt(fraction)))
+        if self.spending == "pocock":
+            return alpha * math.log1p((math.e - 1) * fraction)
+        raise ValueError(f"spending: expected power, hsd, obf or pocock, found {self.spending!r}.")
+
+
+RULE = Rule()
 
 _BINS, _NODES = 400, 12
 _ALPHAS = np.concatenate([np.geomspace(1e-7, 0.5, 60), [0.7, 0.9, 1.0]])
@@ -138,18 +168,19 @@ def _angle_cdf(angle: Array, n: int) -> Array:
 
 
 @lru_cache(maxsize=4096)
-def bounds(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
+def bounds(looks: tuple[int, ...], alpha: float, rule: Rule = RULE) -> tuple[float, ...]:
     """Largest two-sided p value of the plain t test that counts as found at each look.
 
     Args:
         looks: Numbers of seeds, rising; the first at least 2.
         alpha: Error spent over all looks.
+        rule: How it is spent.
     """
     mass, steps = _chain(looks)
     edges = np.linspace(0, math.pi, _BINS + 1)[1 : _BINS // 2 + 1]
     spent, result = 0.0, []
     for k, n in enumerate(looks):
-        target = alpha * (n / looks[-1]) ** SPENDING_POWER
+        target = rule.spent(n / looks[-1], alpha)
         share = min(target - spent, 1.0) / 2  # of each side; the two are alike
         spent = target
         inside = np.cumsum(mass[: _BINS // 2])
@@ -180,20 +211,21 @@ def _angle_of(p: float, n: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def _table(looks: tuple[int, ...]) -> Array:
+def _table(looks: tuple[int, ...], rule: Rule) -> Array:
     """Bounds of every error level of the grid, shape (levels, K)."""
-    return np.array([bounds(looks, float(alpha)) for alpha in _ALPHAS])
+    return np.array([bounds(looks, float(alpha), rule) for alpha in _ALPHAS])
 
 
-def sequential_p(p: Any, looks: tuple[int, ...], look: int) -> Array:
+def sequential_p(p: Any, looks: tuple[int, ...], look: int, rule: Rule = RULE) -> Array:
     """Smallest error level at which a plain p value at this look counts as found.
 
     Args:
         p: Plain two-sided p values.
         looks: Numbers of seeds of all looks.
         look: Index of this look.
+        rule: How the error is spent.
     """
-    column = np.maximum.accumulate(_table(looks)[:, look])
+    column = np.maximum.accumulate(_table(looks, rule)[:, look])
     plain = np.maximum(np.asarray(p, dtype=np.float64), 1e-300)
     found = np.exp(np.interp(np.log(plain), np.log(column), np.log(_ALPHAS), left=-np.inf, right=0.0))
     tail = plain / column[0] * _ALPHAS[0]  # below the grid both fall alike
@@ -208,6 +240,7 @@ def advance(
     margin: float = MARGIN,
     alpha: float = ALPHA,
     ready: Any = True,
+    rule: Rule = RULE,
 ) -> Course:
     """Take the next look; pure, so that what is simulated is what decides.
 
@@ -220,24 +253,25 @@ def advance(
         margin: Differences up to this size count as none.
         alpha: Family-wise error rate.
         ready: Which arms have all figures of this look, shape (..., V); the others are not looked at either.
+        rule: How the error is spent, and when an arm is hopeless.
     """
     planned = tuple(looks)
     after = np.asarray(variants_VN, dtype=np.float64)
     before = np.broadcast_to(np.asarray(base_N, dtype=np.float64)[..., None, :], after.shape)
     look = planned.index(after.shape[-1])
     scatter = scatter_of(before, after)
-    level = bounds(planned, alpha)[look]
+    level = bounds(planned, alpha, rule)[look]
     test = paired_t(after - before, level * np.exp(-np.where(scatter.unlike, scatter.raised, 0.0)))
     raised = np.minimum(test.p * np.exp(scatter.raised), 1.0)
     goes_on = course.goes_on & ready
-    p = np.where(goes_on, np.minimum(course.test.p, sequential_p(raised, planned, look)), course.test.p)
+    p = np.where(goes_on, np.minimum(course.test.p, sequential_p(raised, planned, look, rule)), course.test.p)
     p_holm = holm(p)
     found = p_holm <= alpha
     left = np.maximum(after.shape[-2] - found.sum(axis=-1, keepdims=True), 1)
-    power = conditional_power(test.p, planned, look, alpha, np.broadcast_to(left, raised.shape))
+    power = conditional_power(test.p, planned, look, alpha, np.broadcast_to(left, raised.shape), rule)
     stop = course.stop.copy()
-    if planned[look] >= HOPELESS_FROM:
-        stop[goes_on & (power < HOPELESS)] = Stop.HOPELESS
+    if planned[look] >= rule.hopeless_from:
+        stop[goes_on & (power < rule.hopeless)] = Stop.HOPELESS
     stop[goes_on & (test.low >= -margin) & (test.high <= margin) & (test.sd > 0)] = Stop.SAME
     if look + 1 == len(planned):
         stop[goes_on & (stop != Stop.SAME)] = Stop.LAST
@@ -265,7 +299,9 @@ def verdicts(course: Course) -> NDArray[np.object_]:
     return result
 
 
-def conditional_power(p: Any, looks: tuple[int, ...], look: int, alpha: float, left: NDArray[np.int64]) -> Array:
+def conditional_power(
+    p: Any, looks: tuple[int, ...], look: int, alpha: float, left: NDArray[np.int64], rule: Rule = RULE
+) -> Array:
     """Chance that the last look finds a difference, if the difference seen so far is the true one.
 
     In the normal approximation: the p values are turned into normal deviates, whose trend goes on.
@@ -276,12 +312,15 @@ def conditional_power(p: Any, looks: tuple[int, ...], look: int, alpha: float, l
         look: Index of this look.
         alpha: Family-wise error rate.
         left: Number of variants of which nothing was found yet, which share that rate.
+        rule: How the error is spent.
     """
     fraction = looks[look] / looks[-1]
     z = stats.norm.isf(np.asarray(p, dtype=np.float64) / 2)
     if fraction == 1:
         return np.zeros(np.shape(z))
-    limits = np.array([stats.norm.isf(bounds(looks, alpha / count)[-1] / 2) for count in range(1, int(left.max()) + 1)])
+    limits = np.array(
+        [stats.norm.isf(bounds(looks, alpha / count, rule)[-1] / 2) for count in range(1, int(left.max()) + 1)]
+    )
     limit = limits[left - 1]
     end, spread = z / math.sqrt(fraction), math.sqrt(1 - fraction)
     return np.asarray(stats.norm.sf((limit - end) / spread) + stats.norm.cdf((-limit - end) / spread))
