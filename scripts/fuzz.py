@@ -135,7 +135,7 @@ def outcome(record: Record, start: int) -> str:
         f"{record.slowest:.1f} s (start of the process included). Python {platform.python_version()}, {packages}.",
         "",
         "What ever failed is kept in `tests/fuzz/regressions` and built again by `tests/fuzz/test_fuzz.py`, which also",
-        "runs a sample of 300.",
+        "runs a sample of each kind.",
     ]
     if record.failures:
         lines += ["", "Failures of this run:", "", *(f"- `{name}`: {text[:200]}" for name, text in record.failures)]
