@@ -152,9 +152,7 @@ def _shelled() -> Mapping[str, Work]:
 def _shelled_behind() -> Mapping[str, Work]:
     """Every shell with a block behind its units: the stock model's layers nearly all, and the blocks besides."""
     expression = "yolo11n+csp(ema)+c2psa(ema)"
-    widths = [
-        module.groups * module.conv1x1.in_channels for module in build(expression).modules() if type(module) is EMA
-    ]
+    widths = [8 * module.width for module in build(expression).modules() if type(module) is EMA]
 
     def and_the_blocks() -> None:
         build("yolo11n.yaml")
