@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (root / "data.yaml").read_text("utf-8")
     (home / "data.yaml").write_text(re.sub(r"^path:.*\n", "", text, flags=re.M) + f"path: {root.as_posix()}\n", "utf-8")
     place = f"project={home / 'runs' / 'detect'}"  # under pytest Ultralytics has a place of its own for runs
-    run(home, "train", "model=yolo11n+carafe", "data=data.yaml", "epochs=1", "name=train", place, *ALWAYS["train"])
+    run(home, "train", "model=yolo11n+carafe", "data=data.yaml", "name=train", place, *ALWAYS["train"])
     best = next((home / "runs").rglob("best.pt"))
     for page in pages():
         for block in blocks(page):  # a file that a page shows, with its name in the first line
