@@ -267,6 +267,14 @@ def _forward(original: Any) -> Callable[..., Any]:
                 refuse_embedding(self, kwargs["embed"])
             with fixed_batch() if exports_static_onnx(self) else contextlib.nullcontext():
                 return original(self, ready_input(self, x), *args, **kwargs)
+        if "stride" not in vars(self) and self.training:  # being made: runs once to find its strides
+            from detgraft.upstream.model.inputs import statistics_kept
+            from detgraft.upstream.parser.names import names_grafts
+
+            mapping = vars(self).get("yaml")
+            if isinstance(mapping, dict) and names_grafts(mapping):
+                with statistics_kept(self):
+                    return original(self, x, *args, **kwargs)
         return original(self, x, *args, **kwargs)
 
     return forward

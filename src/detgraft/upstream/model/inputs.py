@@ -1,11 +1,14 @@
-"""What happens to a grafted model's input before Ultralytics' own forward pass sees it."""
+"""What happens to a grafted model and its input before Ultralytics' own forward pass sees it."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from detgraft.kernels.layout import in_fast_layout
 from detgraft.kernels.recording import is_graph
@@ -30,6 +33,23 @@ def ready_input(model: nn.Module, x: Any) -> Any:
         check_size(tuple(x.shape[-2:]), largest_stride(model))
         return in_fast_layout(x)
     return x
+
+
+@contextlib.contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Keep the statistics of batch norms while a model that is being made runs once to find its strides.
+
+    Older releases (8.3.0) do that in training mode, on an empty picture: the statistics of pretrained weights that a
+    row has loaded would be mixed with those of nothing.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def exports_static_onnx(model: nn.Module) -> bool:
