@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn import tasks
 
-from detgraft.errors import DetgraftError, Location, PlanError
+from detgraft.errors import DetgraftError, Location, PlanError, UpstreamError
 from detgraft.plan.weights_files import without_files
 from detgraft.upstream.describe.text import empty_text, run_layer
 from detgraft.upstream.parser.names import names_grafts
@@ -42,7 +42,7 @@ def strides_of(mapping: dict[str, Any], source: str) -> dict[int, int]:
             return _find_strides(base)
         return dict(_strides_once(json.dumps(base, default=str)))
     except DetgraftError as error:
-        if error.location is None:
+        if error.location is None and not isinstance(error, UpstreamError):  # the release's fault is no row's
             raise PlanError(str(error), Location(source)) from error
         raise
     except Exception as error:
