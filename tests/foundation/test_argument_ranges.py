@@ -25,6 +25,8 @@ from detgraft.upstream.model.values import check_values
         ("opset", "x"),
         ("fraction", 0),
         ("fraction", 1.5),
+        ("fraction", None),
+        ("epochs", float("inf")),
         ("amp", "perhaps"),
         ("optimizer", 3),
     ],

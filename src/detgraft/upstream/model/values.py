@@ -47,8 +47,8 @@ def check_values(mode: str, values: Mapping[str, Any]) -> None:
     if refused:
         raise ArgumentError(refused)
     _check_ranges(values)
-    if mode in ("val", "predict", "track", "export", "benchmark") and "batch" in values:
-        _check_count("batch", values["batch"])
+    if mode in ("val", "predict", "track", "export", "benchmark") and values.get("batch") is not None:
+        _check_count("batch", values["batch"], 1)
     if mode == "train":
         for key in ("pretrained", "resume"):
             if isinstance(values.get(key), (str, Path)):
@@ -119,12 +119,10 @@ def _check_ranges(values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         default = DEFAULT_CFG_DICT.get(key)
         if key in _LEAST and not (value is None and default is None):
-            least = _LEAST[key]
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < least:
-                raise ArgumentError(f"{key} is a whole number >= {least}, found {value!r:.60}")
-        if key == "fraction" and not 0 < value <= 1:
+            _check_count(key, value, _LEAST[key])
+        if key == "fraction" and not (isinstance(value, (int, float)) and 0 < value <= 1):
             raise ArgumentError(
-                f"fraction is the share of the pictures that is trained on, above 0 and up to 1; found {value!r}"
+                f"fraction is the share of the pictures that is trained on, above 0 and up to 1; found {value!r:.60}"
             )
         if isinstance(default, bool) and isinstance(value, str) and key not in _MORE_THAN_SWITCHES:
             raise ArgumentError(f"{key} is True or False, found {value!r:.60}")
@@ -213,14 +211,9 @@ def check_task(task: Any, mapping: Mapping[str, Any] | None = None, model: str =
 _ENDINGS = {"segment": "seg", "classify": "cls", "pose": "pose", "obb": "obb"}
 
 
-def _check_workers(value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ArgumentError(f"workers is a number of processes from 0, found {value!r:.60}")
-
-
-def _check_count(key: str, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ArgumentError(f"{key} is a whole number from 1, found {value!r:.60}")
+def _check_count(key: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{key} is a whole number >= {least}, found {value!r:.60}")
 
 
 def _check_compile(value: Any) -> None:
@@ -265,7 +258,7 @@ _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "split": _check_split,
     "classes": _check_classes,
     "task": check_task,
-    "workers": _check_workers,
+    "workers": lambda value: _check_count("workers", value, 0),
     "compile": _check_compile,
     "cfg": _check_file("cfg", "."),
     "tracker": _check_file("tracker", "trackers"),
