@@ -36,6 +36,7 @@ train:
   lr0: 0.002
   warmup_epochs: 1
   close_mosaic: 3
+  amp: false  # the same arithmetic on a GPU as on a processor
 init: scratch
 controls: none
 workers: {workers}

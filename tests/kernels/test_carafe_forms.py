@@ -167,3 +167,30 @@ def test_cuda_equals_cpu(shape: tuple[int, ...], switch: str, monkeypatch: pytes
     found = y.detach(), *torch.autograd.grad((y * weights).sum(), (x, mask))
     for ours, plain in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.cpu(), plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 136, 9, 37, 5, 2, 1)])
+def test_half_precision_on_cuda(
+    shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tensor cores' sums, rounded once at the end; and the same bits when it runs again."""
+    monkeypatch.setenv("DETGRAFT_TRITON", "1")
+    x, mask = (t.detach().to(dtype) for t in example(shape, torch.float32))
+    exact = outcome(plain_carafe, *(t.double().requires_grad_() for t in (x, mask)), *shape[4:6])
+    x, mask = x.cuda(), mask.cuda()
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    runs = []
+    for _ in range(2):
+        leaves = [t.detach().requires_grad_() for t in (x, mask)]
+        y = carafe(*leaves, *shape[4:6])
+        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).to(dtype).view_as(y).cuda()
+        runs.append([y.detach(), *torch.autograd.grad(y, leaves, weights)])
+    assert all(torch.equal(first, second) for first, second in zip(*runs, strict=True))
+    limit = 2 ** (-9 if dtype == torch.float16 else -6)  # the weights of the sum are rounded here, not in the reference
+    for ours, plain in zip(runs[0], exact, strict=True):
+        assert (ours.double().cpu() - plain).abs().max() <= limit * plain.abs().max()

@@ -46,7 +46,7 @@ def pair(conv_mlp: bool, channels: int = 6, dtype: torch.dtype = torch.float64) 
 def outcome(block: nn.Module, x: Tensor) -> list[Tensor]:
     x = x.detach().requires_grad_()
     y = block(x)
-    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=y.device).view(y.shape)
     return [y.detach(), *torch.autograd.grad((y * weights).sum(), (x, *block.parameters()))]
 
 

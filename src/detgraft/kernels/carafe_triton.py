@@ -1,5 +1,7 @@
 """Content-aware reassembly on CUDA: one Triton kernel for the sum and one for each of its gradients.
 
+Features in half precision go to `carafe_bands`, whose kernels use the tensor cores; these here do float32 and float64.
+
 Paper: CARAFE: Content-Aware ReAssembly of FEatures (arXiv 1905.02188).
 Source: the formula; mmcv's CUDA kernel (Apache-2.0) computes the same. Own code.
 
@@ -23,6 +25,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from detgraft.kernels import carafe_bands
 
 PIXELS = 16  # in half precision one sector of 32 bytes
 
@@ -144,7 +148,10 @@ class _Triton(torch.autograd.Function):
             device=x_BCHW.device,
             memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         )
-        _launch(_forward_kernel, (x_BCHW, mask, y), x_BCHW, mask, k_up, scale)
+        if x_BCHW.dtype in carafe_bands.DTYPES:
+            carafe_bands.forward(x_BCHW, mask, y, k_up, scale)
+        else:
+            _launch(_forward_kernel, (x_BCHW, mask, y), x_BCHW, mask, k_up, scale)
         return y
 
     @staticmethod
@@ -152,12 +159,19 @@ class _Triton(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x_BCHW, mask = ctx.saved_tensors
         grad_x = grad_mask = None
+        is_half = x_BCHW.dtype in carafe_bands.DTYPES
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty_like(x_BCHW)
-            _launch(_grad_x_kernel, (grad_y, mask, grad_x), x_BCHW, mask, ctx.k_up, ctx.scale)
+            if is_half:
+                carafe_bands.grad_x(grad_y, mask, grad_x, ctx.k_up, ctx.scale)
+            else:
+                _launch(_grad_x_kernel, (grad_y, mask, grad_x), x_BCHW, mask, ctx.k_up, ctx.scale)
         if ctx.needs_input_grad[1]:
             grad_mask = torch.empty_like(mask)
-            _launch(_grad_mask_kernel, (grad_y, x_BCHW, grad_mask), x_BCHW, mask, ctx.k_up, ctx.scale)
+            if is_half:
+                carafe_bands.grad_mask(grad_y, x_BCHW, grad_mask, ctx.k_up, ctx.scale)
+            else:
+                _launch(_grad_mask_kernel, (grad_y, x_BCHW, grad_mask), x_BCHW, mask, ctx.k_up, ctx.scale)
         return grad_x, grad_mask, None, None
 
 
