@@ -33,6 +33,9 @@ def carafe_forms(
     forms = dict(carafe.forms(shape, backward, device, dtype))
     ours = forms.pop("ours")
     switched = {name: _switched(ours, value) for name, value in (("ours", "1"), ("switch off", "0"))}
+    if device == "cuda":  # the kernels that float32 takes, which do without the tensor cores
+        scalar = _switched(ours, "1")
+        switched["scalar kernels"] = within(lambda: mock.patch("detgraft.kernels.carafe_bands.DTYPES", ()), scalar)
     return {**switched, **forms, FLOOR: copying(moved * dtype.itemsize, device)}
 
 

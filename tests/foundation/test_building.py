@@ -131,6 +131,10 @@ def test_the_same_seed_gives_the_same_weights(key: str) -> None:
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""What the pass that finds the strides moves in a stock model on 8.3.0; in a model with grafts they stay fresh."""
+
+
 def test_rows_before_a_graft_draw_what_they_draw_in_the_stock_model() -> None:
     torch.manual_seed(7)
     stock: Any = build("yolo11n.yaml", nc=NC)
@@ -138,7 +142,8 @@ def test_rows_before_a_graft_draw_what_they_draw_in_the_stock_model() -> None:
     grafted: Any = build("yolo11n-carafe.yaml", nc=NC)
     for index in range(11):  # layer 11 is the first CARAFE
         ours, theirs = grafted.model[index].state_dict(), stock.model[index].state_dict()
-        assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+        drawn = [k for k in theirs if capabilities.BUILD_KEEPS_BATCH_NORM or not k.endswith(STATISTICS)]
+        assert all(torch.equal(ours[k], theirs[k]) for k in drawn)
 
 
 def norms(model: nn.Module) -> list[Any]:

@@ -15,7 +15,7 @@ from detgraft.study.api import report, status
 from detgraft.study.design.errors import StudyChangedError, StudyError
 from detgraft.study.judge.analysis import analyse, progress
 from detgraft.study.judge.sequential import (
-    SPENDING_POWER,
+    RULE,
     Rule,
     Stop,
     advance,
@@ -53,7 +53,7 @@ def test_the_error_is_spent_as_planned(looks: tuple[int, ...], alpha: float) -> 
     crossed = np.zeros(len(d), dtype=bool)
     for n, bound in zip(looks, bounds(looks, alpha), strict=True):
         crossed |= paired_t(d[:, :n]).p <= bound
-        planned = alpha * (n / looks[-1]) ** SPENDING_POWER
+        planned = alpha * (n / looks[-1]) ** RULE.parameter
         assert crossed.mean() == pytest.approx(planned, abs=4 * np.sqrt(planned / len(d)) + 0.02 * planned)
 
 
@@ -162,6 +162,19 @@ def test_the_study_file_fixes_the_looks(tmp_path: Path) -> None:
             make_spec(tmp_path, STUDY.replace("sequential", wrong, 1))
     with pytest.raises(StudyError, match="at least 6 seeds, found 3"):
         make_spec(tmp_path, STUDY + "seeds: 3\n")
+
+
+def test_another_version_s_rule_does_not_judge_a_study_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bounds are part of the promise: where a version changes them, it says so instead of judging anew."""
+    spec = make_spec(tmp_path, STUDY)
+    folder = StudyFolder(spec)
+    folder.open()
+    finish(folder, next(iter(folder.cells())), 0.5)
+    monkeypatch.setattr("detgraft.study.design.spec.SPENDING", ("power", 3.0))
+    with pytest.raises(StudyChangedError, match=r"rule: was \[.power., 2.0, 0.05, 4\], is \[.power., 3.0, 0.05, 4\]"):
+        StudyFolder(make_spec(tmp_path, STUDY)).open()
 
 
 def test_looks_that_change_afterwards_and_extensions_are_refused(tmp_path: Path) -> None:

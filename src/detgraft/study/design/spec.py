@@ -22,7 +22,7 @@ from detgraft.study.design.errors import StudyError
 from detgraft.study.design.factors import Factors, expand
 from detgraft.study.design.fields import read_fields
 from detgraft.study.design.file import MetricsKeys, StudyKeys
-from detgraft.study.design.terms import STALL, Arm, Metrics
+from detgraft.study.design.terms import HOPELESS, SPENDING, STALL, Arm, Metrics
 
 STUDY_FILE = "study.yaml"
 """Name of a study's own copy of its file, in its folder."""
@@ -114,7 +114,8 @@ class StudySpec:
             "metrics": vars(self.metrics),
             "plugins": list(self.plugins),
             "files": dict(sorted(self.fingerprints.items())),
-            **({"looks": list(self.looks)} if self.looks else {}),
+            # The rule is part of the promise as the looks are: a version with another one must not judge these runs.
+            **({"looks": list(self.looks), "rule": [*SPENDING, *HOPELESS]} if self.looks else {}),
             **({"factors": [list(self.factors.names), self.factors.order]} if self.factors else {}),
             # Which of several GPUs made a run does not matter; whether one did, does.
             **({"device": "cpu" if self.device == ("cpu",) else "gpu"} if self.device else {}),

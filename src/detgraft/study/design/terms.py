@@ -23,6 +23,10 @@ MOST_MARGIN = 0.2
 SEQUENTIAL = "sequential"
 LOOKS = (5, 6, 7, 8, 9, 10, 11, 12)
 """Numbers of seeds after which a sequential study looks, unless its file says otherwise."""
+SPENDING = ("power", 2.0)
+"""How a sequential study spends its error: after a fraction t of the seeds, t to this power; chosen by simulation."""
+HOPELESS = (0.05, 4)
+"""Conditional power under which an arm of a sequential study stops, and from how many seeds on it may."""
 PRIMARY = ("AP", "AP50", "AP75", "top1")
 MEASURED = {
     "detect": "AP of boxes, by faster-coco-eval",

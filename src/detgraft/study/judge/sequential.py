@@ -36,15 +36,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from detgraft.study.design.terms import ALPHA, MARGIN
+from detgraft.study.design.terms import ALPHA, HOPELESS, MARGIN, SPENDING
 from detgraft.study.design.words import NOTHING, Said, in_a_row, say
 from detgraft.study.judge.scatter import scatter_of
 from detgraft.study.judge.statistics import Comparison, PairedT, Verdict, compare, holm, paired_t, points
 
 Array = NDArray[np.float64]
-
-SPENDING_POWER = 2.0
-"""The share of the error spent after a fraction t of the seeds is t to this power; chosen by simulation."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,10 @@ class Rule:
         hopeless_from: Least number of seeds at which it may.
     """
 
-    spending: str = "power"
-    parameter: float = SPENDING_POWER
-    hopeless: float = 0.05
-    hopeless_from: int = 4
+    spending: str = SPENDING[0]
+    parameter: float = SPENDING[1]
+    hopeless: float = HOPELESS[0]
+    hopeless_from: int = HOPELESS[1]
 
     def spent(self, fraction: float, alpha: float) -> float:
         """The error spent after a fraction of the seeds, of ``alpha`` over all of them."""
