@@ -233,6 +233,21 @@ def test_voc_without_splits_or_pictures_says_what_to_write(tmp_path: Path) -> No
         resolve_data(home, tmp_path / "out")
 
 
+@pytest.mark.parametrize("part", ["Annotations", "JPEGImages", "labels", "images"])
+def test_a_part_of_a_set_names_the_set(part: str, tmp_path: Path) -> None:
+    home = tmp_path / "cells"
+    if part in ("Annotations", "JPEGImages"):
+        voc_set(home, "standard")
+    else:
+        for split in ("train", "val"):
+            picture(home / "images" / split / "a.png")
+            (home / "labels" / split).mkdir(parents=True)
+            (home / "labels" / split / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+        (home / "classes.txt").write_text("cell\n")
+    with pytest.raises(DataError, match=f"a part of a data set; write data={home}$"):
+        resolve_data(home / part, tmp_path / "out")
+
+
 def test_a_folder_without_class_names_says_where_to_write_them(tmp_path: Path) -> None:
     for split in ("train", "val"):
         picture(tmp_path / "set" / split / "images" / "a.jpg")

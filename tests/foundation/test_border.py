@@ -24,6 +24,8 @@ P = "predict model={pt} source={pic} "
 V = "val model={pt} data={set} "
 
 WRONG = f"""
+resume | a run goes on with ; detgraft train resume=runs/detect/train/weights/last.pt ; detgraft study run FOLDER
+resume a.pt | detgraft train resume=a.pt
 train | model=
 train model=yolo11n+carafe | data=
 train data=coco8.yaml | model=

@@ -197,6 +197,12 @@ def tidy(
         return found
     command, rest = found[0], found[1:]
     if command not in options:
+        if command == "resume":
+            last = next((word for word in rest if "=" not in word), "runs/detect/train/weights/last.pt")
+            raise ArgumentError(
+                f"a run goes on with `detgraft train resume={last}`, a study with `detgraft study run FOLDER`; there is"
+                " no command 'resume'"
+            )
         meant = _ELSEWHERE.get(command)
         hint = f" Did you mean '{meant}'?" if meant else nearest(command, options)
         raise ArgumentError(f"there is no command '{command}'.{hint} The commands are {', '.join(options)}")

@@ -29,6 +29,7 @@ _SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test"
 _SPLIT_KEYS = ("train", "val", "validation", "test", "minival")
 _PATH_KEYS = ("path", *_SPLIT_KEYS)
 _NEEDED = ("train", "val")
+_PARTS = ("annotations", "jpegimages", "imagesets", "images", "labels")
 _KIND = Kind(
     "data YAML", "a mapping (key: value) with train, val and names", "not readable as YAML", most_values=200_000
 )
@@ -81,10 +82,16 @@ def resolve_data(
     if own is not None and not {"train", "val"} <= splits.keys():
         load_data_yaml(own, needed=needed, download=download)
         return own.absolute()
+    if not splits and own is None and path.name.lower() in _PARTS and _is_set(path.parent):
+        raise DataError(f"this is a part of a data set; write data={Path(data).parent}", Location(str(data)))
     text = _derive(path, splits, own, tell)
     target = (out_dir or Path(tempfile.mkdtemp(prefix="detgraft-data-"))) / "data.yaml"
     write_atomic(target, text)
     return target.absolute()
+
+
+def _is_set(folder: Path) -> bool:
+    return is_voc(folder) or bool(coco_files(folder)) or _split_folder(folder, "train") is not None
 
 
 def _boxed(path: Path) -> BoxedSet | None:
