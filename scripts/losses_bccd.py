@@ -9,14 +9,14 @@ docs/results/bccd with more epochs: 256 pixels, from random weights. Run it agai
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import sys
-from pathlib import Path
+
+from bccd import RECIPE, arguments, percent, subset, verdict, written
 
 from detgraft.study.api import report, run
 
-STUDY = """\
+STUDY = (
+    """\
 # Box losses on BCCD, yolo11n; see scripts/losses_bccd.py, which wrote this file.
 name: losses-bccd
 data: {data}
@@ -27,45 +27,28 @@ variants:
   - ciou(inner=0.75)
   - nwd
 seeds: {seeds}
-train:
-  epochs: {epochs}
-  imgsz: 256
-  batch: 8
-  nbs: 8
-  optimizer: AdamW
-  lr0: 0.002
-  warmup_epochs: 1
-  close_mosaic: 3
+"""
+    + RECIPE
+    + """\
   amp: false  # the same arithmetic on a GPU as on a processor
 init: scratch
 controls: none
 workers: {workers}
 out: {out}
 """
+)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bccd", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--seeds", type=int, default=6)
+    parser = arguments(__doc__, seeds=6)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--workers", type=int, default=2, help="runs at once")
     args = parser.parse_args()
     source, work = args.bccd.resolve(), args.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    data = work / "bccd"
-    if not (data / "data.yaml").is_file():
-        part = work / "bccd.part"
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(source, part)
-        part.rename(data)
-    file = work / "study.yaml"
     text = STUDY.format(
-        data=data / "data.yaml", seeds=args.seeds, epochs=args.epochs, workers=args.workers, out=work / "out"
-    )
-    if not file.is_file() or file.read_text("utf-8") != text:
-        file.write_text(text, "utf-8")
+        data=subset(source, work / "bccd"), seeds=args.seeds, epochs=args.epochs, imgsz=256, workers=args.workers,
+        out=work / "out",
+    )  # fmt: skip
+    file = written(work / "study.yaml", text)
     run(file)
     found = report(file).analysis
     lines = [
@@ -75,13 +58,8 @@ def main() -> int:
     judged = {entry.comparison.variant: entry.comparison for entry in found.judged}
     for arm in found.arms:
         ap = arm.primary
-        row = f"| {arm.name} | {100 * ap.mean:.1f} ({100 * ap.low:.1f} to {100 * ap.high:.1f}) | {100 * arm.sd:.1f} |"
-        c = judged.get(arm.name)
-        if c is None:
-            lines.append(f"{row} | | |")
-            continue
-        difference = f"{100 * c.difference:+.1f} ({100 * c.low:+.1f} to {100 * c.high:+.1f})"
-        lines.append(f"{row} {difference} | {c.p_holm:.3f} | {c.verdict.value} |")
+        row = f"| {arm.name} | {percent(ap.mean, ap.low, ap.high)} | {100 * arm.sd:.1f} | "
+        lines.append(row + (verdict(judged[arm.name]) if arm.name in judged else "| | |"))
     (work / "summary.md").write_text("\n".join(lines) + "\n", "utf-8")
     print("\n".join(lines))
     return 0

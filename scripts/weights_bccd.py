@@ -13,11 +13,9 @@ random weights.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
-from pretrain_bccd import subset
+from bccd import RECIPE, arguments, subset, verdict, written
 
 from detgraft.datasets.labels import list_images
 from detgraft.study.api import report, run
@@ -25,7 +23,8 @@ from detgraft.study.judge.analysis import Analysis
 
 BACKBONE, IMGSZ = "timm/tf_efficientnet_lite0", 256
 EPOCHS = {100: 10, 25: 20}  # the same for all arms of a study
-STUDY = """\
+STUDY = (
+    """\
 # ImageNet weights on BCCD, {percent} % of the training labels; see scripts/weights_bccd.py, which wrote this file.
 name: weights-bccd-{percent}
 data: {data}
@@ -38,15 +37,9 @@ variants:
   - name: stock yolo11n
     model: yolo11n
 seeds: {seeds}
-train:
-  epochs: {epochs}
-  imgsz: {imgsz}
-  batch: 8
-  nbs: 8
-  optimizer: AdamW
-  lr0: 0.002
-  warmup_epochs: 1
-  close_mosaic: 3
+"""
+    + RECIPE
+    + """\
 # The weights in the expressions are all that is loaded; everything else starts from random weights in every arm.
 init: pretrained
 weights: none
@@ -54,29 +47,22 @@ controls: none
 workers: {workers}
 out: {out}
 """
+)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bccd", type=Path)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--workers", type=int, default=2, help="runs at once")
-    parser.add_argument("--seeds", type=int, default=6)
+    parser = arguments(__doc__, seeds=6, between=["weights"])
     parser.add_argument("--only", type=int, choices=sorted(EPOCHS), help="one share of the labels")
     args = parser.parse_args()
     source, work = args.bccd.resolve(), args.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
     rows = []
     for percent in [args.only] if args.only else EPOCHS:
         data = subset(source, work / f"bccd-{percent}", percent)
-        file = work / f"study-{percent}.yaml"
         text = STUDY.format(
             percent=percent, data=data, backbone=BACKBONE, weights=args.weights.resolve(), epochs=EPOCHS[percent],
             imgsz=IMGSZ, seeds=args.seeds, workers=args.workers, out=work / f"out-{percent}",
         )  # fmt: skip
-        if not file.is_file() or file.read_text("utf-8") != text:
-            file.write_text(text, "utf-8")
+        file = written(work / f"study-{percent}.yaml", text)
         run(file)
         pictures = len(list_images(data.parent / "images" / "train"))
         rows += _rows(percent, pictures, report(file).analysis)
@@ -93,12 +79,8 @@ def _rows(percent: int, pictures: int, found: Analysis) -> list[str]:
     begin = f"| {percent} % | {pictures} | {EPOCHS[percent]} "
     rows = [f"{begin}| random weights | {100 * found.arms[0].primary.mean:.1f} | | | |\n"]
     for arm, judged in zip(found.arms[1:], found.judged, strict=True):
-        c = judged.comparison
-        rows.append(
-            f"{begin}| {arm.name} | {100 * arm.primary.mean:.1f} "
-            f"| {100 * c.difference:+.1f} ({100 * c.low:+.1f} to {100 * c.high:+.1f}) "
-            f"| {c.p_holm:.3f} | {c.verdict.value} |\n"
-        )
+        row = f"{begin}| {arm.name} | {100 * arm.primary.mean:.1f} | {verdict(judged.comparison)}"
+        rows.append(f"{row}\n")
     return rows
 
 
