@@ -85,6 +85,10 @@ def test_onnx_and_torchscript_take_any_batch_and_size(arguments: dict[str, int],
         assert_close(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), expected)
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.4."),
+    reason="torch 2.4's exporter fails in an assertion on bounds like 2147483647/432",
+)
 def test_export_with_dynamic_batch_by_torch_export() -> None:
     block = DynamicConv(8, 12, k=3).eval()
     program = torch.export.export(

@@ -14,8 +14,8 @@ import argparse
 import math
 import pickle
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -213,11 +213,17 @@ def _read(path: str) -> Any:
         raise WeightsError(f"{path} cannot be read as a weights file (truncated, or another kind): {reason}") from error
 
 
-def _official_wrapping() -> AbstractContextManager[Any]:
+@contextmanager
+def _official_wrapping() -> Iterator[None]:
     """Let the official trainers' ``args`` through: a Namespace holds values and runs nothing."""
-    allow = getattr(torch.serialization, "safe_globals", None)  # absent before torch 2.5
-    context: AbstractContextManager[Any] = nullcontext() if allow is None else allow([argparse.Namespace])
-    return context
+    # torch.serialization.safe_globals would do, but torch 2.4 does not have it.
+    before: list[Any] = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 def _tensors_in(content: Any, path: str) -> dict[str, Tensor]:
