@@ -50,6 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = f"project={home / 'runs' / 'detect'}"  # under pytest Ultralytics has a place of its own for runs
     run(home, "train", "model=yolo11n+carafe", "data=data.yaml", "name=train", place, *ALWAYS["train"])
     best = next((home / "runs").rglob("best.pt"))
+    encoder = ("name=convnextv2_atto", f"project={home / 'runs' / 'pretrain'}", "device=cpu", "workers=0", "imgsz=64")
+    run(home, "pretrain", "model=convnextv2_atto", "data=dataset/images/train", "epochs=1", "batch=4", *encoder)
     for page in pages():
         for block in blocks(page):  # a file that a page shows, with its name in the first line
             named = re.match(r"# ([\w-]+\.yaml)\n", block.text)
