@@ -12,6 +12,7 @@ DOCS = ROOT / "docs"
 SOURCE = "https://github.com/detgraft/detgraft/blob/main/"
 OTHER_LANGUAGE = ".zh.md"
 OTHER_LINK = re.compile(r"(\]\((?![a-z]+:)[^)\s]*)\.zh\.md(?=[#)])")
+ALTERNATE = re.compile(r"\s*<link\b[^>]*\brel=\"?alternate\b[^>]*>")
 LINK = re.compile(r"(\]\()(\.\./[^)\s]+)(\))")
 
 
@@ -83,12 +84,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def without_network(html: str, address: str) -> str:
-    """Replace the one script that the theme fetches from the network by the site's own.
+    """Replace the one script that the theme fetches from the network by the site's own, and ask for no sitemap.
+
+    For every link to another language in a page's head the theme asks for one, which a browser refuses to a page that was
+    opened from the disk, with an error in its console. The menu of languages needs none of it.
 
     Args:
         html: A finished page.
         address: The page's address below the site's root.
     """
+    html = ALTERNATE.sub("", html)
     return html.replace("https://unpkg.com/iframe-worker/shim", "../" * address.count("/") + "assets/search-on-disk.js")
 
 
