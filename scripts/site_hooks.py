@@ -86,8 +86,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def without_network(html: str, address: str) -> str:
     """Replace the one script that the theme fetches from the network by the site's own, and ask for no sitemap.
 
-    For every link to another language in a page's head the theme asks for one, which a browser refuses to a page that was
-    opened from the disk, with an error in its console. The menu of languages needs none of it.
+    For every link to another language in a page's head the theme asks for one, which a browser refuses to a page that
+    was opened from the disk, with an error in its console. The menu of languages needs none of it.
 
     Args:
         html: A finished page.
