@@ -297,9 +297,21 @@ class _Composer:
             )
         count = len(head.sources)
         args = self._arguments(entry, {}, term)
-        node = Node("head", entry.name, args, 1, head.sources, True, 1 + count, touched=True, graft=entry)
-        head.sources = [(node, 1 + position) for position in range(count)]
+        strides = [self._stride_of(source) for source in head.sources]
+        # A refiner takes the finest feature first; a head for masks may read them in another order.
+        order = sorted(range(count), key=strides.__getitem__) if all(strides) else list(range(count))
+        sources = [head.sources[position] for position in order]
+        node = Node("head", entry.name, args, 1, sources, True, 1 + count, touched=True, graft=entry)
+        head.sources = [(node, 1 + order.index(position)) for position in range(count)]
         self.nodes.insert(len(self.nodes) - 1, node)
+
+    def _stride_of(self, source: tuple[Node, int] | None) -> int:
+        """The stride of a feature, that of the row behind a graft that keeps it; 0 where it is not known."""
+        node = source[0] if source is not None else None
+        while node is not None and node.origin is None:
+            before = node.sources[0] if len(node.sources) == 1 else None
+            node = before[0] if before is not None else None
+        return 0 if node is None or node.origin is None else self.strides.get(node.origin, 0)
 
     def _insert(self, term: GraftTerm, entry: Graft, rows: list[int]) -> None:
         """Put a graft behind a row; whatever read the row reads the graft then."""

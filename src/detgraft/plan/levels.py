@@ -24,6 +24,15 @@ Source = tuple[Node, int] | None
 FIXED_LEVELS = frozenset({"SemanticSegment"})
 """Heads that read a fixed number of levels."""
 
+MASK_HEADS = frozenset({"Segment", "YOLOESegment"})
+"""Heads that make the masks' prototypes from their first feature, at twice its size.
+
+Ultralytics compares masks at a quarter of the picture whatever the size of the prototypes, so the first feature stays
+P3 and P2 stands last; nothing else in these heads depends on the order of the levels.
+"""
+ORDERED_MASK_HEADS = frozenset({"Segment26", "YOLOESegment26"})
+"""Heads that make them from all features and want the finest first: with P2 no mask of theirs could be compared."""
+
 P2, P3, P4, P5, P6 = 4, 8, 16, 32, 64
 """The levels by their strides."""
 
@@ -56,6 +65,11 @@ def p2(base: Base) -> Composition:
     """
     neck = _Neck(base)
     neck.require(P2, beside=P3)
+    if neck.head.module in ORDERED_MASK_HEADS:
+        raise base.refuse(
+            "its head makes masks of twice its finest level's size, and Ultralytics compares masks at a quarter of the"
+            " picture"
+        )
     last, lateral = neck.down[-1], neck.backbone_end(P2)
     share, notes = _share_of_p2(neck, lateral)
     step = last.like(_copied(last.rows, share, lambda s: lateral if neck.stride(s) == P3 else (last.end, 0)))
@@ -78,6 +92,8 @@ def p2(base: Base) -> Composition:
         _reread(first.before, last.end, low)
         neck.insert([*halving, join, *shell], before=first.before[0])
     neck.head_reads(last.end, [step.end, low])
+    if neck.head.module in MASK_HEADS:
+        neck.head.sources.append(neck.head.sources.pop(neck.head.sources.index((step.end, 0))))
     return base.written(neck.nodes, notes if base.neck_stays else [])
 
 
