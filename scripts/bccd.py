@@ -23,6 +23,17 @@ train:
   close_mosaic: 3
 """
 """That of docs/results/bccd; each script says how many epochs of which size."""
+FROM_SCRATCH = (
+    RECIPE
+    + """\
+  amp: false  # the same arithmetic on a GPU as on a processor
+init: scratch
+controls: none
+workers: {workers}
+out: {out}
+"""
+)
+"""The rest of a study in which every arm begins with random weights."""
 
 
 def arguments(description: str | None, seeds: int, between: Sequence[str] = ()) -> argparse.ArgumentParser:

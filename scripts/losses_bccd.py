@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from bccd import RECIPE, arguments, percent, subset, verdict, written
+from bccd import FROM_SCRATCH, arguments, percent, subset, verdict, written
 
 from detgraft.study.api import report, run
 
@@ -28,14 +28,7 @@ variants:
   - nwd
 seeds: {seeds}
 """
-    + RECIPE
-    + """\
-  amp: false  # the same arithmetic on a GPU as on a processor
-init: scratch
-controls: none
-workers: {workers}
-out: {out}
-"""
+    + FROM_SCRATCH
 )
 
 

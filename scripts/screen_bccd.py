@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from bccd import RECIPE, arguments, subset, verdict, written
+from bccd import FROM_SCRATCH, arguments, subset, verdict, written
 
 from detgraft.study.api import report
 from detgraft.study.design.spec import read_spec
@@ -30,14 +30,7 @@ variants:
 {variants}
 seeds: {seeds}
 """
-    + RECIPE
-    + """\
-  amp: false  # the same arithmetic on a GPU as on a processor
-init: scratch
-controls: none
-workers: {workers}
-out: {out}
-"""
+    + FROM_SCRATCH
 )
 
 

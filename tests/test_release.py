@@ -91,9 +91,8 @@ def test_the_wheel_alone_runs_the_demonstration(tmp_path: Path) -> None:
     assert [p.name for p in made] == [f"detgraft-{__version__}-py3-none-any.whl", f"detgraft-{__version__}.tar.gz"]
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *map(str, made)], check=True)
     empty = tmp_path / "empty"
-    environment = {
-        k: v for k, v in os.environ.items() if k != "PYTHONPATH"
-    }  # pip would take what lies there for installed
+    # pip would take what lies on PYTHONPATH for installed
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     subprocess.run([sys.executable, "-m", "venv", str(empty)], check=True, env=environment)
     binaries = empty / ("Scripts" if os.name == "nt" else "bin")
     subprocess.run([str(binaries / "pip"), "install", "--quiet", str(made[0])], check=True, env=environment)

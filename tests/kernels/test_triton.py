@@ -108,7 +108,7 @@ from triton.compiler import ASTSource
 from detgraft.kernels import carafe_bands as bands, carafe_triton as carafe, response_triton as response
 
 tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-BANDS = (bands._forward_kernel, bands._grad_x_kernel, bands._grad_mask_kernel)
+BANDS = bands.KERNELS
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 
 def stack(kernel, pointers, constants):

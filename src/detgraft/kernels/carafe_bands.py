@@ -122,19 +122,8 @@ def _grad_mask_kernel(  # type: ignore[no-untyped-def]
             tl.store(target, total.to(grad_mask.dtype.element_ty), mask=band)  # the band is all that has a meaning
 
 
-def forward(x_BCHW: Tensor, mask: Tensor, y: Tensor, k_up: int, scale: int) -> None:
-    """Fill ``y`` with `detgraft.kernels.carafe.carafe` of features and masks, any strides."""
-    _launch(_forward_kernel, (x_BCHW, mask, y), x_BCHW, mask, k_up, scale)
-
-
-def grad_x(grad_y: Tensor, mask: Tensor, grad: Tensor, k_up: int, scale: int) -> None:
-    """Fill ``grad``, of the features' shape, with the features' gradient."""
-    _launch(_grad_x_kernel, (grad_y, mask, grad), grad, mask, k_up, scale)
-
-
-def grad_mask(grad_y: Tensor, x_BCHW: Tensor, grad: Tensor, k_up: int, scale: int) -> None:
-    """Fill ``grad``, of the masks' shape, with the masks' gradient."""
-    _launch(_grad_mask_kernel, (grad_y, x_BCHW, grad), x_BCHW, grad, k_up, scale)
+KERNELS = (_forward_kernel, _grad_x_kernel, _grad_mask_kernel)
+"""Of the sum, the features' gradient and the masks' gradient; each takes its three tensors as in `carafe_triton`."""
 
 
 def tiles(kernel: Any, k_up: int, scale: int, per_group: int) -> dict[str, int]:
@@ -154,7 +143,17 @@ def _padded(size: int) -> int:
     return max(16, int(triton.next_power_of_2(size)))
 
 
-def _launch(kernel: Any, tensors: tuple[Tensor, ...], x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> None:
+def launch(kernel: Any, tensors: tuple[Tensor, ...], x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> None:
+    """Run one of :data:`KERNELS` on tensors of any strides; the last of ``tensors`` is filled.
+
+    Args:
+        kernel: One of :data:`KERNELS`.
+        tensors: What it reads and, last, what it writes.
+        x_BCHW: The features, for their shape.
+        mask: The masks, for their shape.
+        k_up: Side of the neighbourhood.
+        scale: Upsampling factor.
+    """
     batch, channels, height, width = x_BCHW.shape
     groups = mask.shape[1] // (k_up * k_up)
     per_group = channels // groups

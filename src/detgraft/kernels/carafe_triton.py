@@ -148,10 +148,8 @@ class _Triton(torch.autograd.Function):
             device=x_BCHW.device,
             memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         )
-        if x_BCHW.dtype in carafe_bands.DTYPES:
-            carafe_bands.forward(x_BCHW, mask, y, k_up, scale)
-        else:
-            _launch(_forward_kernel, (x_BCHW, mask, y), x_BCHW, mask, k_up, scale)
+        launch, (forward, _, _) = _form(x_BCHW.dtype)
+        launch(forward, (x_BCHW, mask, y), x_BCHW, mask, k_up, scale)
         return y
 
     @staticmethod
@@ -159,20 +157,21 @@ class _Triton(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x_BCHW, mask = ctx.saved_tensors
         grad_x = grad_mask = None
-        is_half = x_BCHW.dtype in carafe_bands.DTYPES
+        launch, (_, for_x, for_mask) = _form(x_BCHW.dtype)
         if ctx.needs_input_grad[0]:
             grad_x = torch.empty_like(x_BCHW)
-            if is_half:
-                carafe_bands.grad_x(grad_y, mask, grad_x, ctx.k_up, ctx.scale)
-            else:
-                _launch(_grad_x_kernel, (grad_y, mask, grad_x), x_BCHW, mask, ctx.k_up, ctx.scale)
+            launch(for_x, (grad_y, mask, grad_x), x_BCHW, mask, ctx.k_up, ctx.scale)
         if ctx.needs_input_grad[1]:
             grad_mask = torch.empty_like(mask)
-            if is_half:
-                carafe_bands.grad_mask(grad_y, x_BCHW, grad_mask, ctx.k_up, ctx.scale)
-            else:
-                _launch(_grad_mask_kernel, (grad_y, x_BCHW, grad_mask), x_BCHW, mask, ctx.k_up, ctx.scale)
+            launch(for_mask, (grad_y, x_BCHW, grad_mask), x_BCHW, mask, ctx.k_up, ctx.scale)
         return grad_x, grad_mask, None, None
+
+
+def _form(dtype: torch.dtype) -> tuple[Any, tuple[Any, Any, Any]]:
+    """How kernels are run for features of a dtype, and those of the sum, the features' and the masks' gradient."""
+    if dtype in carafe_bands.DTYPES:
+        return carafe_bands.launch, carafe_bands.KERNELS
+    return _launch, (_forward_kernel, _grad_x_kernel, _grad_mask_kernel)
 
 
 def _launch(kernel: Any, tensors: tuple[Tensor, ...], x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> None:
