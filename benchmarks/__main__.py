@@ -65,9 +65,11 @@ def main() -> int:
     if wanted and "cuda" in names and not torch.cuda.is_available():
         parser.error("the benchmark cuda needs a CUDA device; PyTorch sees none")
     outcomes: list[Outcome] = []
-    for case in all_cases(names):
-        if wanted and not any(case.name.startswith(word) for word in wanted):
-            continue
+    cases = [case for case in all_cases(names) if not wanted or any(case.name.startswith(word) for word in wanted)]
+    if args.write:
+        for device in {case.device for case in cases}:
+            report.refuse_without_place(report.marker_of(device, args.clock, args.threads))
+    for case in cases:
         for outcome in run(case, clock):
             outcomes.append(outcome)
             if not args.json:

@@ -39,18 +39,36 @@ def missed(outcome: Outcome) -> bool:
     return slow or (ratio is not None and most is not None and ratio > most)
 
 
+def marker_of(device: str, clock: str, threads: int) -> str:
+    """Return which table of RESULTS.md a figure belongs to."""
+    return device if device == "cuda" else f"{clock}-{threads}"
+
+
+def refuse_without_place(marker: str) -> None:
+    """Say before anything is measured that there is no table for it.
+
+    Raises:
+        SystemExit: RESULTS.md has no such place.
+    """
+    if _section(marker).search(RESULTS.read_text(encoding="utf-8")) is None:
+        raise SystemExit(
+            f"{RESULTS.name} has no place for these figures; add the lines <!-- results:{marker} --> and "
+            f"<!-- /results:{marker} --> where the table shall stand"
+        )
+
+
 def write(outcomes: Sequence[Outcome], about: Mapping[str, object]) -> None:
     """Put the outcomes into the table of this clock and number of threads, or of CUDA; rows of other cases stay."""
     for device in sorted({outcome.device for outcome in outcomes}):
-        marker = device if device == "cuda" else f"{about['clock']}-{about['threads']}"
+        marker = marker_of(device, str(about["clock"]), int(str(about["threads"])))
         _write_table(marker, [outcome for outcome in outcomes if outcome.device == device], about)
 
 
 def _write_table(marker: str, outcomes: Sequence[Outcome], about: Mapping[str, object]) -> None:
+    refuse_without_place(marker)
     text = RESULTS.read_text(encoding="utf-8")
     found = _section(marker).search(text)
-    if found is None:
-        raise SystemExit(f"{RESULTS.name} has no place for results:{marker}")
+    assert found is not None
     rows = {_key(row): row for row in found[2].splitlines() if row.startswith("| ") and not row.startswith("| work")}
     rows.update({_key(row): row for row in map(line, outcomes)})
     order = {name: i for i, name in enumerate(ORDER)}

@@ -28,11 +28,8 @@ class UnfoldedCARAFE(CARAFE):
         return unfolded_carafe(x_BCHW, self.mask(x_BCHW), self.k_up, self.scale)
 
 
-def training_step(
-    model: Any, run: Callable[..., Any] | None = None, pictures: int = 8, size: int = 320
-) -> Callable[[], list[torch.Tensor]]:
-    """Return one step on the model's device; ``run`` is what is called in the model's place."""
-    run = model if run is None else run
+def batch_of(model: Any, pictures: int, size: int) -> dict[str, torch.Tensor]:
+    """Return a batch for the model, the same each time, and give the model what its loss asks for."""
     torch.manual_seed(0)
     model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=True, epochs=1)
     boxes = 8 * pictures
@@ -42,7 +39,15 @@ def training_step(
         "cls": torch.randint(0, 80, (boxes, 1)).float(),
         "bboxes": torch.rand(boxes, 4) * 0.3 + 0.3,
     }
-    batch = {key: value.to(next(model.parameters()).device) for key, value in batch.items()}
+    return {key: value.to(next(model.parameters()).device) for key, value in batch.items()}
+
+
+def training_step(
+    model: Any, run: Callable[..., Any] | None = None, pictures: int = 8, size: int = 320
+) -> Callable[[], list[torch.Tensor]]:
+    """Return one step on the model's device; ``run`` is what is called in the model's place."""
+    run = model if run is None else run
+    batch = batch_of(model, pictures, size)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # the weights stay, so that every step is the same work
     model.train()
 
