@@ -73,7 +73,9 @@ def cases() -> list[Case]:
     """Two cases for each loss."""
     texts = (*(entry.name for entry in losses), *FURTHER)
     alone = [
-        Case(f"losses/alone/{text}, {CALLS} losses and gradients", functools.partial(_alone, text), rounds=9, seconds=15)
+        Case(
+            f"losses/alone/{text}, {CALLS} losses and gradients", functools.partial(_alone, text), rounds=9, seconds=15
+        )
         for text in texts
     ]
     steps = [
