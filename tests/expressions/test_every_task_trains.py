@@ -85,7 +85,9 @@ def test_it_trains_validates_and_predicts(base: str, graft: str, sets: dict[str,
     boxes = result.obb if task == "obb" else result.boxes
     assert len(boxes) <= 4
     if task == "segment":  # Ultralytics drops a box whose mask is empty, which may be all of them before any training
-        assert not len(boxes) or tuple(result.masks.data.shape[1:]) == (96, 128)
+        stride = int(again.model.stride.max())
+        height = -(-86 // stride) * stride  # 80 of 120 pixels, as 86 of 128, padded
+        assert not len(boxes) or tuple(result.masks.data.shape[1:]) == (height, 128)
         return
     assert len(boxes)
     if task == "pose":
