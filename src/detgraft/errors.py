@@ -115,4 +115,14 @@ def nearest_names(name: str, known: Iterable[str], count: int = 3, cutoff: float
     by_lower: dict[str, str] = {}
     for candidate in known:
         by_lower.setdefault(candidate.lower(), candidate)  # an own spelling comes before its lower-case form
-    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=cutoff)]
+    wanted = name.lower()
+    found = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=cutoff)
+    return [by_lower[match] for match in found if not _alike_by_ending_only(wanted, match, cutoff - 0.1)]
+
+
+def _alike_by_ending_only(name: str, other: str, cutoff: float) -> bool:
+    """Whether two file names share little but their ending: 'a.pt' is no misspelt 'fake.pt'."""
+    stem, dot, ending = name.rpartition(".")
+    if not stem or not other.endswith(dot + ending):
+        return False
+    return difflib.SequenceMatcher(None, stem, other[: -len(dot + ending)]).ratio() < cutoff
