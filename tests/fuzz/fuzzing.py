@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from combinations import TASKS
 from hypothesis import strategies as st
 
 SECONDS = 10.0
@@ -354,11 +355,11 @@ class Worker:
         line = process.stdout.readline() if ready else ""
         return json.loads(line) if line else None
 
-    def build(self, model: str, seconds: float) -> dict[str, Any]:
-        """Let the process build a model; stop it when it takes too long."""
+    def build(self, model: str, seconds: float, task: str = "") -> dict[str, Any]:
+        """Let the process build a model, and train a step of its task; stop it when it takes too long."""
         process = self._process or self._start()
         assert process.stdin is not None
-        process.stdin.write(json.dumps({"model": model}) + "\n")
+        process.stdin.write(json.dumps({"model": model, "task": task}) + "\n")
         process.stdin.flush()
         answer = self._read(process, seconds)
         if answer is None:
@@ -380,7 +381,7 @@ def problem(worker: Worker, kind: str, text: str, patience: float = 1.0) -> tupl
 
     Args:
         worker: The process that builds.
-        kind: ``yaml``, ``expression`` or ``neck``.
+        kind: ``yaml``, ``expression``, ``combination`` or ``neck``.
         text: The description.
         patience: The time limit is multiplied by this on a machine that is shared.
     """
@@ -392,6 +393,8 @@ def problem(worker: Worker, kind: str, text: str, patience: float = 1.0) -> tupl
         (worker.folder / "fuzzbasen.yaml").write_text(PYRAMID, "utf-8")
         (worker.folder / "fuzzneck.yaml").write_bytes(text.encode("utf-8", errors="surrogatepass"))
         answer = worker.build("fuzzbasen+neck(from=fuzzneck.yaml)", SECONDS * patience)
+    elif kind == "combination":
+        answer = worker.build(text, 3 * SECONDS * patience, TASKS[text.partition("+")[0]])
     else:
         answer = worker.build(text, SECONDS * patience)
     outcome = str(answer["outcome"])
@@ -399,6 +402,6 @@ def problem(worker: Worker, kind: str, text: str, patience: float = 1.0) -> tupl
         return f"code was executed: {answer['executed']}", outcome
     if outcome not in ("built", "refused"):
         return f"{outcome}: {answer['text']}", outcome
-    if answer["seconds"] > SECONDS * patience:
+    if answer["seconds"] > SECONDS * patience and kind != "combination":
         return f"took {answer['seconds']:.1f} s", outcome
     return "", outcome

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from combinations import combinations
 from fuzzing import NECKS, SEEDS, Worker, expressions, necks, problem, yamls
 from hypothesis import HealthCheck, given, seed, settings
 
@@ -53,6 +54,13 @@ def test_mutated_necks(worker: Worker, text: str) -> None:
     assert problem(worker, "neck", text, PATIENCE)[0] == ""
 
 
+@seed(20_004)
+@settings(SAMPLE, max_examples=25)
+@given(text=combinations())
+def test_combinations_learn_or_are_refused(worker: Worker, text: str) -> None:
+    assert problem(worker, "combination", text, PATIENCE)[0] == ""
+
+
 @pytest.mark.parametrize("text", NECKS)
 def test_the_necks_to_begin_with_build(worker: Worker, text: str) -> None:
     assert problem(worker, "neck", text, PATIENCE) == ("", "built")
@@ -65,6 +73,7 @@ def _regressions() -> list[Path]:
 @pytest.mark.parametrize("path", _regressions(), ids=lambda path: path.name)
 def test_what_once_failed(worker: Worker, path: Path) -> None:
     kind = "neck" if path.name.endswith(".neck.yaml") else "yaml" if path.suffix == ".yaml" else "expression"
+    kind = "combination" if path.name.endswith(".combination.txt") else kind
     assert problem(worker, kind, path.read_bytes().decode("utf-8", errors="surrogatepass"), PATIENCE)[0] == ""
 
 
