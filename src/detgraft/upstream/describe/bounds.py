@@ -26,6 +26,9 @@ MAX_OPERATIONS = 1e12
 MAX_ROW_OPERATIONS = 2e11
 """Of one layer that is no backbone; all layers of the largest stock model together need 0.05e12."""
 
+MAX_HUGE_OPERATIONS = 5e9
+"""Of one layer with a kernel above ``LARGEST_KERNEL``, which PyTorch computes on the CPU at less than 1e9 a second."""
+
 MAX_ELEMENTS = 2**31
 """Of one layer's output in that pass: 8 GiB in float32."""
 
@@ -122,13 +125,17 @@ def _is_harmless(mapping: dict[str, Any], plan: Plan, ch: int) -> bool:
 def _is_unusual(plan: Plan) -> bool:
     """Say whether a row repeats more than any stock row does, repeats what may enlarge, or has a huge kernel."""
     for row in plan.rows:
-        kernels = [*(row.args[1:] if "Conv" in row.written_like else ()), *row.inner_options]
-        if any(abs(number) > LARGEST_KERNEL for number in numbers(kernels)):
+        if _has_huge_kernel(row):
             return True
         repeats = plan.scaling.repeats(row.repeats)
         if repeats > MOST_REPEATS or (repeats > 1 and (row.module.startswith("nn.") or "Transpose" in row.module)):
             return True
     return False
+
+
+def _has_huge_kernel(row: Row) -> bool:
+    kernels = [*(row.args[1:] if "Conv" in row.written_like else ()), *row.inner_options]
+    return any(abs(number) > LARGEST_KERNEL for number in numbers(kernels))
 
 
 def _refuse_parameters(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
@@ -152,7 +159,8 @@ def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
     before = 0
     with FlopCounterMode(display=False) as counter:
         for run in run_on_meta(mapping, ch, 256, 256):
-            where = plan.row_of_layer(run.index).location
+            row = plan.row_of_layer(run.index)
+            where, huge = row.location, _has_huge_kernel(row)
             if "overflow" in run.error:  # more values than a 64-bit number counts, somewhere inside the layer
                 raise PlanError(
                     f"returns too many values to count for two pictures of 256x256: {run.error:.120}", where
@@ -161,8 +169,9 @@ def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
                 return
             total = counter.get_total_flops()
             spent, before = total - before, total
-            limit = MAX_ROW_OPERATIONS if plan.row_of_layer(run.index).span == 1 else MAX_OPERATIONS
-            _refuse_work("this layer needs", spent, limit, where)
+            limit = MAX_HUGE_OPERATIONS if huge else MAX_ROW_OPERATIONS if row.span == 1 else MAX_OPERATIONS
+            with_kernel = f", with a kernel of more than {LARGEST_KERNEL} pixels," if huge else ""
+            _refuse_work(f"this layer{with_kernel} needs", spent, limit, where)
             _refuse_work("the layers up to here need", total, MAX_OPERATIONS, where)
             largest = max((math.prod(shape) for shape in run.outputs), default=0)
             if largest > MAX_ELEMENTS:
