@@ -31,22 +31,30 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def models(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, dict[str, list[Any]]]], None]:
-    """Puts models in place that find what is told, by model and picture: [left, top, right, bottom, class, score]."""
+def models(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, dict[str, list[Any]]]], list[tuple[str, int]]]:
+    """Puts models in place that find what is told, by model and picture: [left, top, right, bottom, class, score].
+
+    Returns the models that looked, with the side of the pictures in pixels.
+    """
     from detgraft.upstream.service import validation
 
-    def install(told: dict[str, dict[str, list[Any]]]) -> None:
+    def install(told: dict[str, dict[str, list[Any]]]) -> list[tuple[str, int]]:
+        looked: list[tuple[str, int]] = []
+
         class Model:
             def __init__(self, name: str) -> None:
                 self.names = {0: "cat"} if name == "other.pt" else NAMES
+                self.overrides = {"a.pt": {"imgsz": 160}, "b.pt": {"imgsz": [96, 224]}}.get(name, {})
 
-        def detect(model: str, files: list[str], *_: Any) -> Iterator[validation.FoundInPicture]:
+        def detect(model: str, files: list[str], imgsz: int, *_: Any) -> Iterator[validation.FoundInPicture]:
+            looked.append((model, imgsz))
             for file in files:
                 rows = np.asarray(told.get(model, {}).get(Path(file).stem, []), dtype=float).reshape(-1, 6)
                 yield validation.FoundInPicture(rows[:, :4], rows[:, 5], rows[:, 4], (100, 100))
 
         monkeypatch.setattr(validation, "YOLO", Model)
         monkeypatch.setattr(validation, "detect", detect)
+        return looked
 
     return install
 
@@ -77,6 +85,17 @@ def test_without_labels_the_models_are_compared_with_each_other(
     found = compare("a.pt", "b.pt", pictures, tmp_path / "out.png")
     assert [Path(file).stem for file in found.differing] == ["c"]
     assert found.labelled == 0
+
+
+def test_each_model_looks_at_pictures_of_the_size_that_it_was_trained_with(
+    pictures: Path, models: Callable[..., list[tuple[str, int]]], tmp_path: Path
+) -> None:
+    """At 640 pixels a model of 160 finds next to nothing; Ultralytics predicts at the trained size, too."""
+    looked = models({})
+    assert compare("a.pt", "b.pt", pictures, tmp_path / "out.png").imgsz == (160, 224)
+    assert compare("a.pt", "c.pt", pictures, tmp_path / "out.png", imgsz=320).imgsz == (320, 320)
+    assert compare("c.pt", "a.pt", pictures, tmp_path / "out.png").imgsz == (640, 160)
+    assert looked == [("a.pt", 160), ("b.pt", 224), ("a.pt", 320), ("c.pt", 320), ("c.pt", 640), ("a.pt", 160)]
 
 
 def test_models_that_agree_write_nothing(pictures: Path, models: Callable[..., None], tmp_path: Path) -> None:
@@ -170,9 +189,10 @@ def test_two_trained_checkpoints_are_compared_by_the_command(
         models.append(str(tmp_path / "runs" / place["name"] / "weights" / "last.pt"))
     capsys.readouterr()
     out = tmp_path / "out.png"
-    command(*models, [f"source={data}", "imgsz=64", f"out={out}", "device=cpu"], as_json=True)
+    command(*models, [f"source={data}", f"out={out}", "device=cpu"], as_json=True)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["labelled"] == 6
+    assert found["imgsz"] == [64, 64], "the size of their training"
     boxes = sum(len(path.read_text("utf-8").splitlines()) for path in (tmp_path / "data" / "labels" / "val").iterdir())
     for right, missed in zip(found["right"], found["missed"], strict=True):
         assert right + missed == boxes, "every labelled box is found or missed"

@@ -33,8 +33,9 @@ def command(first: str, second: str, words: Sequence[str], *, as_json: bool) -> 
             )
     if pairs.get("source") is None:
         raise ArgumentError("compare needs source=: a picture, a folder of pictures, or a data YAML")
-    size, count = read_size(pairs.get("imgsz")), pairs.get("count", 6)
-    if not isinstance(size, int):
+    size = None if pairs.get("imgsz") is None else read_size(pairs["imgsz"])
+    count = pairs.get("count", 6)
+    if size is not None and not isinstance(size, int):
         raise ArgumentError("imgsz is one number here, such as 640")
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 50:
         raise ArgumentError(f"count is a number of pictures from 1 to 50, found {count!r:.40}")
@@ -64,7 +65,10 @@ def command(first: str, second: str, words: Sequence[str], *, as_json: bool) -> 
         wrong = (str(found.false[i]), str(found.missed[i])) if found.labelled else ("-", "-")
         rows.append((model, str(found.right[i]), *wrong))
     several = f"{looked} pictures" + ("" if looked == there else f" of {there}, at even distances")
-    print_table(console, f"{several}, {found.labelled} with labels; score 0.25, IoU 0.5", columns, rows)
+    sides = " and ".join(str(side) for side in dict.fromkeys(found.imgsz))
+    print_table(
+        console, f"{several} at {sides} pixels, {found.labelled} with labels; score 0.25, IoU 0.5", columns, rows
+    )
     if found.picture is None:
         print_prose(console, "They differ on none of them.")
         return

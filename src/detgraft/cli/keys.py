@@ -93,7 +93,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "source": "a picture, a folder of pictures, or a data YAML (its val split)",
         "out": "the picture that is written; compare.png",
         "count": "how many pictures are drawn; 6",
-        "imgsz": "side of the pictures in pixels; 640",
+        "imgsz": "side of the pictures in pixels; what each model was trained with",
         "device": "cpu, or the number of a GPU",
         **_OPENING,
     },

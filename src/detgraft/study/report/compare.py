@@ -24,6 +24,9 @@ from detgraft.study.run.evaluation import OVERLAP, gather
 MOST = 200
 """Pictures that are looked at; of more, as many at even distances."""
 
+UNKNOWN_SIZE = 640
+"""Of a model that does not say what it was trained with; Ultralytics' default."""
+
 _PANEL, _BAR = 380, 26
 
 
@@ -40,6 +43,7 @@ class Compared:
         missed: Labelled boxes that each missed.
         differing: Pictures on which they differ, those with the largest difference first.
         picture: The drawing, a PNG; None where they differ nowhere.
+        imgsz: Side of the pictures in pixels that each model looked at.
     """
 
     models: tuple[str, str]
@@ -50,6 +54,7 @@ class Compared:
     missed: tuple[int, int]
     differing: tuple[str, ...]
     picture: Path | None
+    imgsz: tuple[int, int]
 
 
 def compare(
@@ -58,7 +63,7 @@ def compare(
     source: str | Path,
     out: Path,
     *,
-    imgsz: int = 640,
+    imgsz: int | None = None,
     count: int = 6,
     device: str | None = None,
     trust: bool = False,
@@ -73,7 +78,8 @@ def compare(
         second: Another one with the same classes.
         source: A picture, a folder of pictures, or a data YAML, whose validation split is taken.
         out: The PNG.
-        imgsz: Side of the pictures in pixels.
+        imgsz: Side of the pictures in pixels; by default that which each model was trained with, as in Ultralytics'
+            prediction.
         count: How many pictures are drawn.
         device: Where to run; the GPU that is visible by default.
         trust: Let a checkpoint run the code that it holds.
@@ -81,7 +87,7 @@ def compare(
     Raises:
         DataError: No pictures, or models with other classes.
     """
-    from detgraft.upstream.service.validation import detect, looking, names_in
+    from detgraft.upstream.service.validation import detect, looking, names_in, trained_size
 
     everything = _pictures(Path(source))
     chosen = everything
@@ -91,10 +97,12 @@ def compare(
     found: list[Detections] = []
     sizes: Array = np.zeros((0, 2))
     names: list[dict[int, str]] = []
+    sides: list[int] = []
     with looking(trust):
         for model in (first, second):
             names.append(names_in(model))
-            seen = detect(model, files, imgsz, SURE, OVERLAP, device)
+            sides.append(imgsz or trained_size(model) or UNKNOWN_SIZE)
+            seen = detect(model, files, sides[-1], SURE, OVERLAP, device)
             gathered = gather(replace(one, masks_DHW=None, points_DKC=None) for one in seen)  # boxes are compared
             found.append(gathered.detections)
             sizes = gathered.sizes_I2
@@ -129,6 +137,7 @@ def compare(
         missed,
         tuple(files[i] for i in order),
         picture,
+        (sides[0], sides[1]),
     )
 
 

@@ -219,6 +219,13 @@ def names_in(weights: str) -> dict[int, str]:
     return {int(key): str(value) for key, value in YOLO(weights).names.items()}
 
 
+def trained_size(weights: str) -> int | None:
+    """Return the side in pixels of the pictures that a checkpoint was trained with; None where it does not say."""
+    size = YOLO(weights).overrides.get("imgsz")
+    sides = [side for side in (size if isinstance(size, (list, tuple)) else [size]) if isinstance(side, int)]
+    return max(sides, default=None)
+
+
 @contextlib.contextmanager
 def looking(trust: bool) -> Iterator[None]:
     """Open and run checkpoints inside without a word of Ultralytics; with ``trust`` they may run the code they hold.
