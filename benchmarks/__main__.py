@@ -68,7 +68,7 @@ def main() -> int:
     cases = [case for case in all_cases(names) if not wanted or any(case.name.startswith(word) for word in wanted)]
     if args.write:
         for device in {case.device for case in cases}:
-            report.refuse_without_place(report.marker_of(device, args.clock, args.threads))
+            report.place_of(report.marker_of(device, args.clock, args.threads))
     for case in cases:
         for outcome in run(case, clock):
             outcomes.append(outcome)

@@ -44,17 +44,19 @@ def marker_of(device: str, clock: str, threads: int) -> str:
     return device if device == "cuda" else f"{clock}-{threads}"
 
 
-def refuse_without_place(marker: str) -> None:
-    """Say before anything is measured that there is no table for it.
+def place_of(marker: str, text: str | None = None) -> re.Match[str]:
+    """Find a table's place, also to say before anything is measured that there is none.
 
     Raises:
         SystemExit: RESULTS.md has no such place.
     """
-    if _section(marker).search(RESULTS.read_text(encoding="utf-8")) is None:
+    found = _section(marker).search(RESULTS.read_text(encoding="utf-8") if text is None else text)
+    if found is None:
         raise SystemExit(
             f"{RESULTS.name} has no place for these figures; add the lines <!-- results:{marker} --> and "
             f"<!-- /results:{marker} --> where the table shall stand"
         )
+    return found
 
 
 def write(outcomes: Sequence[Outcome], about: Mapping[str, object]) -> None:
@@ -65,10 +67,8 @@ def write(outcomes: Sequence[Outcome], about: Mapping[str, object]) -> None:
 
 
 def _write_table(marker: str, outcomes: Sequence[Outcome], about: Mapping[str, object]) -> None:
-    refuse_without_place(marker)
     text = RESULTS.read_text(encoding="utf-8")
-    found = _section(marker).search(text)
-    assert found is not None
+    found = place_of(marker, text)
     rows = {_key(row): row for row in found[2].splitlines() if row.startswith("| ") and not row.startswith("| work")}
     rows.update({_key(row): row for row in map(line, outcomes)})
     order = {name: i for i, name in enumerate(ORDER)}

@@ -32,7 +32,8 @@ def write(path: Path, rows: str, top: str = "nc: 3\n", head: str = HEAD) -> str:
         ("- [-1, 1, Conv, [60000, 3, 2]]\n", "width_multiple: 2.0\n", 4, ["120000 channels"]),
         ("- [-1, 900, Conv, [8, 3]]\n- [-1, 900, Conv, [8, 3]]\n", "", 4, ["1800"]),
         ("- [-1, 1, Conv, [64, 1722, 1]]\n", "", 3, ["operations"]),
-        ("- [-1, 1, Conv, [16, 3, 2]]\n- [-1, 1, Conv, [16, 314, 2]]\n", "", 4, ["more than 63", "operations"]),
+        ("- [-1, 1, Conv, [16, 3, 2]]\n- [-1, 1, Conv, [16, 314, 2]]\n", "", 4, ["this layer needs", "operations"]),
+        ("- [-1, 1, Conv, [512, 63, 1]]\n", "", 3, ["this layer needs", "2e+11 are built"]),
         (
             "- [-1, 1, Conv, [16, 3, 2]]\n- [-1, 1, Conv, [16, 114, 2]]\n",
             "",

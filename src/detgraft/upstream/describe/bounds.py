@@ -170,8 +170,8 @@ def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
             total = counter.get_total_flops()
             spent, before = total - before, total
             limit = MAX_HUGE_OPERATIONS if huge else MAX_ROW_OPERATIONS if row.span == 1 else MAX_OPERATIONS
-            with_kernel = f", with a kernel of more than {LARGEST_KERNEL} pixels," if huge else ""
-            _refuse_work(f"this layer{with_kernel} needs", spent, limit, where)
+            why = f" with a kernel of more than {LARGEST_KERNEL} pixels" if huge else ""
+            _refuse_work("this layer needs", spent, limit, where, why)
             _refuse_work("the layers up to here need", total, MAX_OPERATIONS, where)
             largest = max((math.prod(shape) for shape in run.outputs), default=0)
             if largest > MAX_ELEMENTS:
@@ -180,8 +180,8 @@ def _refuse_operations(mapping: dict[str, Any], plan: Plan, ch: int) -> None:
                 )
 
 
-def _refuse_work(subject: str, needed: float, most: float, where: Location) -> None:
+def _refuse_work(subject: str, needed: float, most: float, where: Location, why: str = "") -> None:
     if needed > most:
         raise PlanError(
-            f"{subject} {needed:.1e} operations for two pictures of 256x256; at most {most:.0e} are built", where
+            f"{subject} {needed:.1e} operations for two pictures of 256x256; at most {most:.0e} are built{why}", where
         )
