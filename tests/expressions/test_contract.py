@@ -40,23 +40,6 @@ LARGE = (
 )
 
 
-# 28 to 660 million parameters. The smaller sizes of each family go through everything; a size is a width and depths, so
-# of these what depends on the two is asked, and `pytest -m slow` ends within a working day.
-GIANTS = {
-    *(f"convnextv2_{size}" for size in ("tiny", "base", "large", "huge")),
-    *(f"unireplknet_{size}" for size in ("t", "s", "b", "l", "xl")),
-    *(f"vanillanet_{size}" for size in ("7", "8", "9", "10", "11", "12", "13", "13_x1_5")),
-    "repvit_m2_3",
-    "pkinet_b",
-}
-OF_SIZE = {
-    "test_forward_at_several_sizes",
-    "test_state_dict_round_trip",
-    "test_every_parameter_gets_a_finite_gradient",
-    "test_fused_equals_unfused",
-    "test_builds_and_learns_inside_yolo11n",
-}
-
 EVEN = ((16, 16), (14, 20), (32, 20))  # stock ADown rounds an odd size down, a convolution with stride up
 
 # The fast tests of tests/blocks/test_more_backbones.py try them narrow.
@@ -93,7 +76,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     params = [
         pytest.param(name, marks=[pytest.mark.slow] if _takes_long(name) or (whole and name in LEAVES) else [])
         for name in (entry.name for entry in catalogue if entry.channels != "structure")
-        if name not in GIANTS or metafunc.function.__name__ in OF_SIZE
     ]
     metafunc.parametrize("graft", params, indirect=True)
 
