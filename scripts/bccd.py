@@ -21,12 +21,13 @@ train:
   lr0: 0.002
   warmup_epochs: 1
   close_mosaic: 3
+  workers: 2  # processes that load pictures, for each run
+  amp: false  # the same arithmetic on a GPU as on a processor
 """
 """That of docs/results/bccd; each script says how many epochs of which size."""
 FROM_SCRATCH = (
     RECIPE
     + """\
-  amp: false  # the same arithmetic on a GPU as on a processor
 init: scratch
 controls: none
 workers: {workers}
