@@ -5,7 +5,8 @@ Source: open-mmlab/mmcv ``ops/carafe.py`` and its CUDA kernel (Apache-2.0); own 
 Differences: nothing is computed at the output's resolution but the output itself. Four forms of one sum:
 
 - on the CPU, products of banded matrices with small windows and an own backward pass (`carafe_tiled`);
-- on CUDA, where `DETGRAFT_TRITON` asks for it, one kernel for the sum and one for each gradient (`carafe_triton`);
+- on CUDA, where it was measured or `DETGRAFT_TRITON` asks for it (`policy`), one kernel for the sum and one for each
+  gradient (`carafe_triton`);
 - in exported graphs, the same tiles in operators that every runtime has (`carafe_graph`);
 - elsewhere, and where operators are compiled or counted instead of only run, plain PyTorch (below).
 
@@ -47,7 +48,7 @@ def carafe(x_BCHW: Tensor, mask: Tensor, k_up: int, scale: int) -> Tensor:
         return graph_carafe(x_BCHW, mask, k_up, scale)
     if is_recorded() or 0 in x_BCHW.shape:
         return plain_carafe(x_BCHW, mask, k_up, scale)
-    if x_BCHW.is_cuda and triton_carafe is not None and wants_triton("carafe"):
+    if x_BCHW.is_cuda and triton_carafe is not None and wants_triton("carafe", x_BCHW.device):
         return triton_carafe(x_BCHW, mask, k_up, scale)
     if x_BCHW.device.type == "cpu":
         return tiled_carafe(x_BCHW, mask, k_up, scale)

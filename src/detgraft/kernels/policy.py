@@ -1,35 +1,46 @@
-"""One policy for kernels that were never measured where they would run: they wait until somebody asks for them.
+"""One policy for the Triton kernels: on where they were measured, elsewhere they wait until somebody asks for them.
 
 Paper: none. Source: own code. No weights.
 
-The Triton kernels are proven in Triton's interpreter and compiled for real devices, but no figure on a GPU says that
-they are faster than PyTorch's own operators there. So they are off, all of them, until `benchmarks/` has that figure.
+On NVIDIA's Hopper (compute capability 9: H100, H200) `benchmarks/RESULTS.md` has their figures beside PyTorch's own
+operators, and `pytest -m gpu tests/kernels` their results. On other GPUs nobody has seen whether they are faster, or
+whether their tiles fit into a smaller shared memory, so there they are off.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+
+import torch
 
 from detgraft.errors import ArgumentError, nearest
 
 SWITCH = "DETGRAFT_TRITON"
-"""Environment variable that turns Triton kernels on: ``1`` for all, or names with commas; ``0`` or absent for none."""
+"""Environment variable for Triton kernels: ``1`` for all, ``0`` for none, or names with commas; absent: by the GPU."""
 
 KERNELS = ("carafe", "convnext")
 """Names of the kernels: CARAFE's reassembly, and ConvNeXt V2's GELU with its response norm."""
 
 
-def wants_triton(kernel: str) -> bool:
-    """Say whether a Triton kernel was asked for.
+MEASURED = (9,)
+"""Major compute capabilities of NVIDIA's GPUs on which `benchmarks/` has found every kernel faster."""
+
+
+def wants_triton(kernel: str, device: torch.device) -> bool:
+    """Say whether a Triton kernel is to run: where the environment says nothing, on GPUs on which it was measured.
 
     Args:
         kernel: One of :data:`KERNELS`.
+        device: The CUDA device that its input is on.
 
     Raises:
         ArgumentError: The environment names a kernel that does not exist.
     """
     text = os.environ.get(SWITCH, "").strip()
-    if text in ("", "0", "1"):
+    if not text:
+        return _is_measured(device)
+    if text in ("0", "1"):
         return text == "1"
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
@@ -39,3 +50,9 @@ def wants_triton(kernel: str) -> bool:
                 f"{nearest(name, KERNELS)}"
             )
     return kernel in names
+
+
+@functools.cache
+def _is_measured(device: torch.device) -> bool:
+    # AMD's GPUs answer as CUDA devices too, and some of them with a 9
+    return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] in MEASURED

@@ -3,8 +3,8 @@
 Paper: ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders (arXiv 2301.00808).
 Source: huggingface/pytorch-image-models ``timm/models/convnext.py`` (Apache-2.0), whose module is subclassed; the fast
 forwards are own code from the formulas: one for the CPU in full precision (`detgraft.kernels.convnext`), one for CUDA
-in any precision (`detgraft.kernels.response_triton`), which is used where the environment asks for it
-(`detgraft.kernels.policy`): its gain has not been measured on a GPU yet. No weights.
+in any precision (`detgraft.kernels.response_triton`), which is used where it was measured or the environment asks for
+it (`detgraft.kernels.policy`). No weights.
 Differences: the sums run in another order, within float32's rounding. Everything that the fast forms do not cover is
 timm's own forward: reduced precision on the CPU, tracing and export, ``torch.compile``, counted, hooked or replaced
 layers, layer scale, active stochastic depth, another activation.
@@ -80,7 +80,7 @@ class FastConvNeXtBlock(ConvNeXtBlock):  # type: ignore[misc]
             is_full = x_BCHW.dtype in (torch.float32, torch.float64) and self.conv_dw.weight.dtype == x_BCHW.dtype
             if is_autocast() or not is_full:
                 return False
-        elif not x_BCHW.is_cuda or gelu_response is None or not wants_triton("convnext"):
+        elif not x_BCHW.is_cuda or gelu_response is None or not wants_triton("convnext", x_BCHW.device):
             return False
         mlp, norm = self.mlp, self.norm
         if type(mlp) is not GlobalResponseNormMlp or type(mlp.grn) is not GlobalResponseNorm:
