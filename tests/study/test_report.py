@@ -21,7 +21,15 @@ from detgraft.study.design.seal import seal
 from detgraft.study.judge.analysis import ArmSummary, against_scale, analyse
 from detgraft.study.judge.result import Cost
 from detgraft.study.judge.statistics import Verdict, compare, points
-from detgraft.study.report.report import Report, claims_html, headline, loaded, markdown_text, remark, write_report
+from detgraft.study.report.report import (
+    Report,
+    claims_html,
+    doubtful_latencies,
+    headline,
+    markdown_text,
+    remark,
+    write_report,
+)
 from detgraft.study.run.store import StudyFolder
 
 pytest.importorskip("plotly", reason="the extra study is not installed")
@@ -212,14 +220,25 @@ def test_a_study_that_learned_nothing_says_so(tmp_path: Path) -> None:
 @pytest.mark.trust
 def test_latencies_under_load_carry_a_warning(written: Report) -> None:
     found = written.analysis
-    assert loaded(found) == ""
+    assert doubtful_latencies(found) == ""
 
     def with_load(arm: ArmSummary, load: float | None) -> ArmSummary:
         return dataclasses.replace(arm, cost=dataclasses.replace(arm.cost, load=load))
 
     arms = [with_load(arm, load) for arm, load in zip(found.arms, (0.0, 0.6, None, 0.01, 0.0), strict=True)]
-    text = loaded(dataclasses.replace(found, arms=tuple(arms)))
+    text = doubtful_latencies(dataclasses.replace(found, arms=tuple(arms)))
     assert f"too long: {found.arms[1].name} (60% busy)." in text
+    assert "settled" not in text
+
+
+@pytest.mark.trust
+def test_latencies_that_did_not_settle_are_named(written: Report) -> None:
+    arms = [
+        dataclasses.replace(arm, cost=dataclasses.replace(arm.cost, steady=steady))
+        for arm, steady in zip(written.analysis.arms, (True, False, None, True, False), strict=True)
+    ]
+    text = doubtful_latencies(dataclasses.replace(written.analysis, arms=tuple(arms)))
+    assert f"say little: {arms[1].name}, {arms[4].name}." in text
 
 
 def test_claims_are_text_and_tables() -> None:

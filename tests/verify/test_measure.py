@@ -45,7 +45,48 @@ def test_a_slow_warm_up_leaves_one_pass(monkeypatch: pytest.MonkeyPatch) -> None
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     found = latency_of(lambda: now.__setitem__(0, now[0] + 6.0), warm_up=5, passes=20, seconds=10.0)
-    assert (found.median_ms, found.passes, now[0]) == (6000.0, 1, 18.0)
+    assert (found.median_ms, found.passes, found.steady, now[0]) == (6000.0, 1, None, 18.0)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    ("durations", "median_ms", "steady", "calls"),
+    [
+        ([0.011] * 12 + [0.005] * 100, 5.0, True, 2 + 2 * 20),  # an idle GPU's clock goes up after the tenth pass
+        ([0.005, 0.011] * 100, 8.0, True, 2 + 20),  # scatter alone is no drift
+        ([0.9**i for i in range(200)], 1000 * 0.9**91.5, False, 2 + 5 * 20),  # never settles
+    ],
+    ids=["settles", "scatters", "drifts"],
+)
+def test_a_duration_that_changes_is_measured_again(
+    durations: list[float], median_ms: float, steady: bool, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an H100 the same network took 11 ms as the first of a study's arms and 5 ms as its last."""
+    now, made = [0.0], [0]
+
+    def run() -> None:
+        now[0] += durations[made[0]]
+        made[0] += 1
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    found = latency_of(run, warm_up=2, passes=20)
+    assert (found.steady, made[0]) == (steady, calls)
+    assert found.median_ms == pytest.approx(median_ms, rel=0.06)
+
+
+@pytest.mark.trust
+def test_a_gpu_is_warmed_up_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = [0.0], []
+
+    def run() -> None:
+        now[0] += 0.011 if now[0] < 0.9 else 0.005
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    found = latency_of(run, warm_up=5, passes=20, device="cuda:0")
+    assert (found.median_ms, found.steady, found.passes) == (pytest.approx(5.0), True, 20)
+    assert set(waits) == {"cuda:0"}
+    assert len(waits) > 100, "each warm-up call is waited for, or the second would only fill the queue"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ class Cost:
         device: What it was measured on.
         load: Share of the machine's processors that other processes used while latency was measured, 0 to 1; a latency
             with more than :data:`detgraft.measure.load.LOADED` says little.
+        steady: Whether the latency had settled when it was taken; None where that was not recorded.
         input: Which pixels its grafted backbone expects, in words; empty where it has none.
     """
 
@@ -29,6 +30,7 @@ class Cost:
     imgsz: int
     device: str
     load: float | None = None
+    steady: bool | None = None
     input: str = ""
 
 
@@ -67,5 +69,6 @@ def measure(model: Any, imgsz: int, device: str) -> Cost:
         imgsz=imgsz,
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
         load=latency.load,
+        steady=latency.steady,
         input="; ".join(pixels_of(model)),
     )

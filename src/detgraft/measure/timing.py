@@ -6,9 +6,10 @@ it, and in how many forms of the same work take turns in it.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,10 @@ from detgraft.measure.load import OtherLoad
 
 WARM_UP = 2
 PASSES = 5
+SETTLED = 1.25
+"""Largest ratio of the medians of two halves of the passes that counts as one and the same duration."""
+_REPEATS = 5
+_CUDA_WARM_UP = 1.0  # seconds: a GPU that was idle runs at a fraction of its clock at first, an H100 at a sixth
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,13 @@ class Latency:
         passes: How many passes it is the median of.
         load: Share of the machine's processors that other processes used meanwhile, 0 to 1; None where the system
             does not tell.
+        steady: Whether both halves of the passes took as long, up to :data:`SETTLED`; None for a single pass.
     """
 
     median_ms: float
     passes: int
     load: float | None
+    steady: bool | None
 
 
 def in_turns(
@@ -81,25 +88,42 @@ def latency_of(
     seconds: float | None = None,
     device: str = "cpu",
 ) -> Latency:
-    """Measure how long a function takes.
+    """Measure how long a function takes, once that does not change any more.
+
+    Where the second half of the passes is faster or slower than the first, they are made again, five times at most;
+    the last ones count.
 
     Args:
         run: The work.
-        warm_up: Calls before anything is measured.
+        warm_up: Calls before anything is measured; on a CUDA device they go on for a second at least.
         passes: Number of measured calls.
         seconds: No further call starts after this long, warm-up included; one is measured in any case.
         device: Where the work runs.
     """
     begin = time.perf_counter()
-    for _ in range(warm_up):
-        if seconds is not None and time.perf_counter() - begin > seconds:
-            break
+    warmed = begin + (_CUDA_WARM_UP if device.startswith("cuda") else 0.0)
+    end = math.inf if seconds is None else begin + seconds
+    done = 0
+    while (done < warm_up or time.perf_counter() < warmed) and time.perf_counter() <= end:
         run()
-    _wait_for(device)
-    left = None if seconds is None else seconds - (time.perf_counter() - begin)
+        _wait_for(device)
+        done += 1
     others = OtherLoad()
-    times = in_turns({"": run}, passes, device=device, seconds=left)[""]
-    return Latency(1000 * statistics.median(times), len(times), others.share())
+    for _ in range(_REPEATS):
+        left = None if seconds is None else end - time.perf_counter()
+        times = in_turns({"": run}, passes, device=device, seconds=left)[""]
+        steady = _is_steady(times)
+        if steady is not False or time.perf_counter() > end:
+            break
+    return Latency(1000 * statistics.median(times), len(times), others.share(), steady)
+
+
+def _is_steady(times: Sequence[float]) -> bool | None:
+    half = len(times) // 2
+    if not half:
+        return None
+    first, second = statistics.median(times[:half]), statistics.median(times[-half:])
+    return max(first, second) <= SETTLED * min(first, second)
 
 
 def forward_latency(model: Any, pictures: Tensor, **how: Any) -> Latency:

@@ -514,7 +514,8 @@ def _with_reason(
                 more=more,
             ),
         ]
-        if found.p_holm / found.raised <= alpha or (-margin <= found.low and found.high <= margin):
+        excludes_none = found.low > 0 or found.high < 0  # beside it a p value that was raised reads like a mistake
+        if found.p_holm / found.raised <= alpha or excludes_none or (-margin <= found.low and found.high <= margin):
             parts.append(
                 _scatter_warning(found, sides)
                 or say(

@@ -130,6 +130,7 @@ ZH: Mapping[str, str] = {
     "Latency: one picture, fused, without post-processing, on {device}. GFLOPs are counted by torch's FlopCounterMode.": "延迟：单张图像，融合后，不含后处理，设备 {device}。GFLOPs 由 torch 的 FlopCounterMode 计数。",
     "Measured while the machine was doing other work, so these latencies are too long: {arms}. Do not compare them with the others.": "测量时机器还在做别的工作，因此以下延迟偏长：{arms}。不要与其他延迟比较。",
     "{arm} ({load} busy)": "{arm}（占用 {load}）",
+    " These latencies had not settled when they were taken, and say little: {arms}.": "以下延迟测得时还没有稳定下来，说明不了什么：{arms}。",
     "latency of one picture (ms)": "单张图像延迟（ms）",
     "{figure} points": "{figure} 百分点",
     "difference of AP to {base} (points)": "与 {base} 的 AP 差值（百分点）",

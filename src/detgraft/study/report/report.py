@@ -231,7 +231,7 @@ def _values(
         "figures": shown_figures(found),
         "own_figure": own_figure,
         "with_own": any(arm.ultralytics.get(own_figure) is not None for arm in found.arms),
-        "loaded": loaded(found),
+        "loaded": doubtful_latencies(found),
         "classes": shown_classes(found),
         "spec": spec,
         "identity": json.dumps(spec.identity(), indent=1),
@@ -278,11 +278,15 @@ def headline(found: Analysis) -> Said:
     return say("Compared with {base}: {verdicts}.", base=found.base.name, verdicts=listed(parts, "; "))
 
 
-def loaded(found: Analysis) -> Said:
-    """Warning about latencies that were measured while the machine had other work; empty when there are none.
+def doubtful_latencies(found: Analysis) -> Said:
+    """Warning about latencies that were measured under load, or did not settle; empty when there are none.
 
-    Costs that were measured before the load was recorded have none.
+    Costs that were measured before either was recorded have none.
     """
+    return in_a_row(_loaded(found), _unsteady(found))
+
+
+def _loaded(found: Analysis) -> Said:
     busy = {arm.name: arm.cost.load for arm in found.arms if arm.cost.latency_ms is not None}
     names = [
         say("{arm} ({load} busy)", arm=name, load=f"{load:.0%}")
@@ -294,6 +298,20 @@ def loaded(found: Analysis) -> Said:
     return say(
         "Measured while the machine was doing other work, so these latencies are too long: {arms}. Do not compare them"
         " with the others.",
+        arms=listed(names, ", "),
+    )
+
+
+def _unsteady(found: Analysis) -> Said:
+    names = [
+        say("{variant}", variant=arm.name)
+        for arm in found.arms
+        if arm.cost.latency_ms is not None and arm.cost.steady is False
+    ]
+    if not names:
+        return NOTHING
+    return say(
+        " These latencies had not settled when they were taken, and say little: {arms}.",
         arms=listed(names, ", "),
     )
 
