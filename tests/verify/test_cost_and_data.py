@@ -15,6 +15,8 @@ from verify_support import run_check
 from detgraft.demo.made import make_shapes
 from detgraft.measure.flops import flop_counter
 from detgraft.measure.memory import peak_bytes
+from detgraft.measure.timing import Latency
+from detgraft.verify.checks import price
 
 
 @pytest.mark.parametrize("mask", [True, False])
@@ -58,6 +60,17 @@ def test_cost_is_given_with_the_difference_to_the_base() -> None:
     assert figures["gflops"] > figures["difference"]["gflops"] > 0
     assert figures["training_memory_mb"] > 4 * figures["params"] * 2 / 1e6  # weights and gradients at least
     assert {f"{kind} batch {n}" for kind in ("eager", "fused") for n in (1, 16)} <= set(figures["latency_ms"])
+
+
+@pytest.mark.trust
+def test_latencies_that_did_not_settle_are_named(tiny: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = iter([True, False, True, None] + [True] * 9)
+    monkeypatch.setattr(price, "forward_latency", lambda *args: Latency(7.0, 5, 0.0, next(taken)))
+    monkeypatch.setattr(price, "has", lambda package: False)
+    result = run_check(tiny(), "cost")["cost"]
+    assert result.figures["latency_ms"]["eager batch 16"] == 7.0
+    assert "not settled when they were taken, and say little: eager batch 16" in result.reason
+    assert "fused" not in result.reason
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_a_slow_warm_up_leaves_one_pass(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ([0.011] * 12 + [0.005] * 100, 5.0, True, 2 + 2 * 20),  # an idle GPU's clock goes up after the tenth pass
         ([0.005, 0.011] * 100, 8.0, True, 2 + 20),  # scatter alone is no drift
-        ([0.9**i for i in range(200)], 1000 * 0.9**91.5, False, 2 + 5 * 20),  # never settles
+        ([0.01 * 0.9**i for i in range(200)], 10 * 0.9**91.5, False, 2 + 5 * 20),  # never settles
     ],
     ids=["settles", "scatters", "drifts"],
 )

@@ -23,6 +23,9 @@ PASSES = 5
 SETTLED = 1.25
 """Largest ratio of the medians of two halves of the passes that counts as one and the same duration."""
 _REPEATS = 5
+_PATIENCE = (
+    5.0  # seconds from the beginning, after which passes are not made again: on a busy processor they never settle
+)
 _CUDA_WARM_UP = 1.0  # seconds: a GPU that was idle runs at a fraction of its clock at first, an H100 at a sixth
 
 
@@ -90,8 +93,8 @@ def latency_of(
 ) -> Latency:
     """Measure how long a function takes, once that does not change any more.
 
-    Where the second half of the passes is faster or slower than the first, they are made again, five times at most;
-    the last ones count.
+    Where the second half of the passes is faster or slower than the first, they are made again, five times at most and
+    for a few seconds; the last ones count.
 
     Args:
         run: The work.
@@ -113,7 +116,7 @@ def latency_of(
         left = None if seconds is None else end - time.perf_counter()
         times = in_turns({"": run}, passes, device=device, seconds=left)[""]
         steady = _is_steady(times)
-        if steady is not False or time.perf_counter() > end:
+        if steady is not False or time.perf_counter() > min(end, begin + _PATIENCE):
             break
     return Latency(1000 * statistics.median(times), len(times), others.share(), steady)
 

@@ -11,7 +11,7 @@ from detgraft.base.extras import has
 from detgraft.measure.cost import Summary, show
 from detgraft.measure.load import LOADED, OtherLoad
 from detgraft.measure.memory import peak_bytes
-from detgraft.measure.timing import forward_latency, latency_of
+from detgraft.measure.timing import Latency, forward_latency, latency_of
 from detgraft.upstream.service.batches import training_batch
 from detgraft.upstream.service.checkpoints import save_checkpoint
 from detgraft.upstream.service.descriptions import base_of, description_of
@@ -44,9 +44,11 @@ def check(subject: Subject) -> CheckResult:
         figures["training_memory_mb"] = _training_memory(subject) / 1e6
         figures["training_batch"] = TRAINING_BATCH
         others = OtherLoad()
-        figures["latency_ms"] = _latencies(subject)
+        figures["latency_ms"], unsettled = _latencies(subject)
         figures["load"] = others.share()
     notes = []
+    if unsettled:
+        notes.append(f"latencies that had not settled when they were taken, and say little: {', '.join(unsettled)}")
     if (figures["load"] or 0.0) > LOADED:
         notes.append(
             f"other processes used {figures['load']:.0%} of the processors while latency was measured; measure again "
@@ -84,26 +86,29 @@ def _training_memory(subject: Subject) -> int:
     return peak_bytes(step, present, device)
 
 
-def _latencies(subject: Subject) -> dict[str, float]:
+def _latencies(subject: Subject) -> tuple[dict[str, Any], list[str]]:
+    """Milliseconds by what was measured, beside device and threads; and the names of those that did not settle."""
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     height, width = subject.imgsz
-    found: dict[str, float] = {"device": device, "threads": torch.get_num_threads()}  # type: ignore[dict-item]
+    found: dict[str, Latency] = {}
     for name, model in (("eager", subject.copy().eval().to(device)), ("fused", fused_copy(subject.model).to(device))):
         for count in BATCHES:
             subject.say(f"latency, {name}, batch {count}")
-            found[f"{name} batch {count}"] = forward_latency(
-                model, subject.pictures(count, height, width).to(device)
-            ).median_ms
+            pictures = subject.pictures(count, height, width).to(device)
+            found[f"{name} batch {count}"] = forward_latency(model, pictures)
+    failed = {}
     if has("onnx") and has("onnxruntime") and height == width:
         subject.say("latency, ONNX Runtime")
         try:
             found |= _onnx_latencies(subject)
         except Exception as error:  # a model that does not export is for the check of exports to report
-            found["ONNX Runtime"] = f"no export: {type(error).__name__}"  # type: ignore[assignment]
-    return found
+            failed["ONNX Runtime"] = f"no export: {type(error).__name__}"
+    figures = {name: latency.median_ms for name, latency in found.items()}
+    unsettled = [name for name, latency in found.items() if latency.steady is False]
+    return {"device": device, "threads": torch.get_num_threads(), **figures, **failed}, unsettled
 
 
-def _onnx_latencies(subject: Subject) -> dict[str, float]:
+def _onnx_latencies(subject: Subject) -> dict[str, Latency]:
     checkpoint = subject.folder / "latency.pt"
     save_checkpoint(subject.model, checkpoint)
     found = {}
@@ -112,7 +117,7 @@ def _onnx_latencies(subject: Subject) -> dict[str, float]:
         file, _ = export_file(checkpoint, "onnx", size, dynamic=False, batch=count)
         run = open_onnx(file)
         pictures = subject.pictures(count, size, size)
-        found[f"ONNX Runtime batch {count}"] = latency_of(partial(run, pictures)).median_ms
+        found[f"ONNX Runtime batch {count}"] = latency_of(partial(run, pictures))
     return found
 
 
