@@ -92,8 +92,11 @@ def build(folder: Path, arms: int, seeds: int) -> None:
         study.arm_file(arm).write_text(json.dumps(seal({"key": "", "error": None, "cost": {}, "data": "data.yaml"})))
 
 
-def measure(what: str, folder: Path) -> dict[str, float]:
-    """Measure one thing in this process, with whichever detgraft it imports."""
+def measure(what: str, folder: Path, *size: str) -> dict[str, float]:
+    """Measure one thing in this process, with whichever detgraft it imports; ``build`` makes a study of that size."""
+    if what == "build":
+        build(folder, *map(int, size))
+        return {}
     from detgraft.study.api import report, status
     from detgraft.study.design.spec import read_spec
     from detgraft.study.run.executor import Engine
@@ -132,10 +135,10 @@ def measure(what: str, folder: Path) -> dict[str, float]:
     return found
 
 
-def asked(source: Path, what: str, folder: Path) -> dict[str, float]:
+def asked(source: Path, what: str, folder: Path, *size: int) -> dict[str, float]:
     """Measure in a process of its own that imports detgraft from ``source``."""
     env = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--measure", what, str(folder)]
+    command = [sys.executable, __file__, "--measure", what, str(folder), *map(str, size)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -174,19 +177,20 @@ Aims for 5,000 runs: {"; ".join(kept)}. {outcome}
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--measure", nargs=2)
+    parser.add_argument("--measure", nargs="+")
     parser.add_argument("--against", default="HEAD")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.measure:
-        print(json.dumps(measure(given.measure[0], Path(given.measure[1]))))
+        what, folder, *size = given.measure
+        print(json.dumps(measure(what, Path(folder), *size)))
         return 0
     rows = []
     with tempfile.TemporaryDirectory() as place:
         before = earlier(given.against, Path(place) / "before")
         for arms, seeds in SHAPES:
             folder = Path(place) / f"study {arms}"
-            build(folder, arms, seeds)
+            asked(before, "build", folder, arms, seeds)  # by the earlier one: that is what both can read
             old: dict[str, float] = {}
             new: dict[str, float] = {}
             for what in ("first", "event", "after a run", "report", "after a report"):
