@@ -19,6 +19,7 @@ from made_up import finish, make_spec, write_preflight
 from detgraft.base.files import read_json, write_atomic
 from detgraft.study.api import Status, status
 from detgraft.study.design.errors import StudyBusyError, StudyChangedError, StudyError
+from detgraft.study.design.seal import CHECKSUM, seal
 from detgraft.study.judge.result import Result
 from detgraft.study.run.checkpoints import Checkpoints
 from detgraft.study.run.executor import Engine, Event, LocalPool, describe, duration
@@ -320,6 +321,8 @@ def test_results_survive_the_file(tmp_path: Path) -> None:
     assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
     assert result.resumed
     raw = result.to_json()
+    later = {key: value for key, value in raw.items() if key != CHECKSUM} | {"cost": raw["cost"] | {"watts": 7.0}}
+    assert Result.from_json(seal(later)) == result, "a later version measures more; this one's runs are not damaged"
     with pytest.raises(StudyError, match="format 1 or 2"):
         Result.from_json(raw | {"format": 3})
     with pytest.raises(StudyError, match="not a complete result"):

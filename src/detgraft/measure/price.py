@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -19,8 +20,8 @@ class Cost:
         device: What it was measured on.
         load: Share of the machine's processors that other processes used while latency was measured, 0 to 1; a latency
             with more than :data:`detgraft.measure.load.LOADED` says little.
-        steady: Whether the latency had settled when it was taken; None where that was not recorded.
         input: Which pixels its grafted backbone expects, in words; empty where it has none.
+        steady: Whether the latency had settled when it was taken; None where that was not recorded.
     """
 
     params: int
@@ -30,8 +31,18 @@ class Cost:
     imgsz: int
     device: str
     load: float | None = None
-    steady: bool | None = None
     input: str = ""
+    steady: bool | None = None
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Cost:
+        """Rebuild it from a file's values; what a later version of detgraft added is left out, nothing rests on it.
+
+        Raises:
+            TypeError: A figure is missing.
+        """
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in raw.items() if key in known})
 
 
 _WARM_UP = 5

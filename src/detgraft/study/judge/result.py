@@ -121,7 +121,7 @@ class Result:
         raw.pop("resumed", None)
         try:
             raw["metrics"] = {split: SplitMetrics(**metrics) for split, metrics in raw["metrics"].items()}
-            raw["cost"] = Cost(**raw["cost"])
+            raw["cost"] = Cost.from_json(raw["cost"])
             raw["resumed_at"] = tuple(raw["resumed_at"])
             result = cls(**raw)
         except (KeyError, TypeError, AttributeError) as error:

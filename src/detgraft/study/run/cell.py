@@ -19,7 +19,7 @@ from detgraft.base.files import copy_atomic, read_json, write_json
 from detgraft.base.provenance import git_state, hardware, versions
 from detgraft.measure.price import Cost
 from detgraft.study.design.config import CellConfig
-from detgraft.study.design.seal import CHECKSUM, read_sealed
+from detgraft.study.design.seal import read_sealed
 from detgraft.study.judge.result import Result
 from detgraft.study.judge.verification import marks_of
 from detgraft.study.run.checkpoints import Checkpoints
@@ -152,8 +152,7 @@ def without_trackers() -> None:
 
 def _cost(folder: Path) -> Cost:
     """The arm's cost as the preflight measured it, on a machine that had nothing else to do."""
-    raw = read_sealed(folder / "cost.json")
-    return Cost(**{key: value for key, value in raw.items() if key != CHECKSUM})
+    return Cost.from_json(read_sealed(folder / "cost.json"))
 
 
 def end_with_parent(leave: Callable[[int], Any] = os._exit) -> None:
