@@ -51,6 +51,7 @@ def test_a_row_is_what_the_model_costs(heading: str, name: str, expression: str)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_whole_page_is_up_to_date() -> None:
     import make_costs
 
