@@ -151,8 +151,14 @@ def earlier(commit: str, place: Path) -> Path:
     return place / "src"
 
 
+def number(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
 def page(rows: list[tuple[str, int, dict[str, float], dict[str, float]]], commit: str) -> str:
-    lines = [f"| {n:,} | {name} | {old[name]:.2f} | {new[name]:.2f} |" for _, n, old, new in rows for name in new]
+    lines = [
+        f"| {n:,} | {name} | {number(old[name])} | {number(new[name])} |" for _, n, old, new in rows for name in new
+    ]
     kept = [f"{name} at most {aim:g}" for name, aim in AIMS.items()]
     broken = [name for _, n, _, new in rows if n >= 5000 for name, aim in AIMS.items() if new.get(name, 0) > aim]
     outcome = f"Missed: {', '.join(broken)}." if broken else "All hold."
@@ -167,7 +173,7 @@ A finished study of 20 arms x 5 seeds and one of 500 arms x 10 seeds, {EPOCHS} e
 an epoch. A run and a report verify every file of every run and write down which they verified; `status` relies on that
 for files whose size and times are the same, and verifies all others itself, as in a folder that was copied.
 
-| runs | | before | now |
+| runs | what | before | now |
 |---|---|---|---|
 {chr(10).join(lines)}
 
