@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -535,6 +536,18 @@ def test_env_prints_what_a_report_needs(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert found.status == 0
     assert words_of(found.out, ["detgraft", "ultralytics", "torch", "cores", "gpus", "onnx", "DETGRAFT_TRITON"]) == []
     assert "secret-value" not in found.out + cli("env", "--json").out
+
+
+def test_env_says_which_kernels_run_on_each_gpu(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from detgraft.kernels import policy
+
+    monkeypatch.delenv(policy.SWITCH, raising=False)
+    monkeypatch.setattr(policy, "_is_measured", lambda device: device.index == 1)
+    monkeypatch.setattr(policy, "find_spec", lambda name: name)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    out = cli("env").out
+    assert re.search(r"triton_kernels_on_gpu_0 +off\n", out)
+    assert re.search(r"triton_kernels_on_gpu_1 +carafe, convnext\n", out)
 
 
 def test_list_searches_sites_families_and_chinese_words(cli: Cli) -> None:

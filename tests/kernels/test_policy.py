@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from detgraft.kernels import policy
 from detgraft.kernels.policy import KERNELS, SWITCH, wants_triton
 
 CUDA = torch.device("cuda:0")
+CAN_BUILD = policy._can_build
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +20,7 @@ def capability(monkeypatch: pytest.MonkeyPatch) -> dict[torch.device, tuple[int,
     """Compute capabilities of the machine's GPUs, to be set by a test; the first is an A100's."""
     found = {CUDA: (8, 0)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", found.__getitem__)
+    monkeypatch.setattr(policy, "_can_build", lambda: True)
     policy._is_measured.cache_clear()
     return found
 
@@ -52,6 +56,28 @@ def test_without_a_word_it_is_the_gpu_that_decides(
     assert [wants_triton(name, CUDA) for name in KERNELS] == [on] * len(KERNELS)
     monkeypatch.setenv(SWITCH, "0")
     assert not wants_triton("carafe", CUDA)
+
+
+@pytest.mark.parametrize("missing", ["compiler", "headers"])
+def test_what_cannot_be_built_is_not_begun(
+    missing: str, capability: dict[torch.device, tuple[int, int]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container with an H100 but without gcc, or without Python's headers: a training there ran before, too."""
+    monkeypatch.setattr(policy, "_can_build", CAN_BUILD)
+    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(torch.version, "hip", None)
+    capability[CUDA] = (9, 0)
+    (tmp_path / "Python.h").touch()
+    folder = tmp_path / "nowhere" if missing == "headers" else tmp_path
+    monkeypatch.setattr(policy.sysconfig, "get_path", lambda *args: str(folder))
+    monkeypatch.setattr(policy.shutil, "which", lambda name: None if missing == "compiler" else f"/usr/bin/{name}")
+    assert policy.kernels_on(CUDA) == []
+    policy._is_measured.cache_clear()
+    monkeypatch.setenv("CC", "cc")
+    assert wants_triton("carafe", CUDA) == (missing == "compiler")
+    monkeypatch.setenv(SWITCH, "carafe")
+    assert wants_triton("carafe", CUDA)
 
 
 def test_each_gpu_of_a_machine_is_asked(

@@ -32,8 +32,13 @@ def environment() -> dict[str, dict[str, Any]]:
     """Versions, hardware, extras, plug-ins and switches; keys and passwords are left out."""
     import torch  # so that the hardware names the GPU
 
+    from detgraft.kernels.policy import kernels_on
+
     machine = {key: value for key, value in hardware().items() if key != "host"}
     machine |= {"gpus": torch.cuda.device_count(), "torch_built_for_cuda": torch.version.cuda}
+    for number in range(torch.cuda.device_count()):
+        names = kernels_on(torch.device("cuda", number))
+        machine[f"triton_kernels_on_gpu_{number}"] = ", ".join(names) or "off"
     hidden = ("KEY", "TOKEN", "PASSWORD", "SECRET")
     return {
         "versions": dict(versions(*EXPORTERS)),

@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -29,6 +33,8 @@ MEASURED = (9,)
 
 def wants_triton(kernel: str, device: torch.device) -> bool:
     """Say whether a Triton kernel is to run: where the environment says nothing, on GPUs on which it was measured.
+
+    There only if Triton finds what it needs to build it; asked for by name, it runs and fails with Triton's own words.
 
     Args:
         kernel: One of :data:`KERNELS`.
@@ -52,7 +58,24 @@ def wants_triton(kernel: str, device: torch.device) -> bool:
     return kernel in names
 
 
+def kernels_on(device: torch.device) -> list[str]:
+    """Return the names of the Triton kernels that run on a CUDA device; for people, none where Triton is missing."""
+    return [name for name in KERNELS if find_spec("triton") is not None and wants_triton(name, device)]
+
+
 @functools.cache
 def _is_measured(device: torch.device) -> bool:
     # AMD's GPUs answer as CUDA devices too, and some of them with a 9
-    return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] in MEASURED
+    if torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] not in MEASURED:
+        return False
+    return _can_build()
+
+
+def _can_build() -> bool:
+    """Whether Triton can build what starts its kernels: it calls a C compiler, which needs Python's headers.
+
+    Small containers have neither. A kernel that nobody asked for must not end a training there.
+    """
+    found = os.environ.get("CC") or shutil.which("clang") or shutil.which("gcc")
+    scheme = "posix_prefix" if sysconfig.get_default_scheme() == "posix_local" else sysconfig.get_default_scheme()
+    return bool(found) and Path(sysconfig.get_path("include", scheme), "Python.h").is_file()
