@@ -30,7 +30,7 @@ data: shapes
 base: yolo11n
 {arms}
 seeds: 2
-train: {{epochs: 2, imgsz: 64, batch: 4, workers: 0}}
+train: {{epochs: {epochs}, imgsz: 64, batch: 4, workers: 0}}
 controls: none
 metrics: {{bootstrap: 20}}
 executor: {executor}
@@ -38,9 +38,10 @@ out: {out}
 """
 
 
-def written(folder: Path, arms: str, executor: str = "local") -> Path:
+def written(folder: Path, arms: str, executor: str = "local", epochs: int = 2) -> Path:
     make_shapes(folder / "shapes", train=4, val=3, imgsz=64, seed=0)
-    (folder / "study.yaml").write_text(STUDY.format(arms=arms, executor=executor, out=folder / "out"), "utf-8")
+    text = STUDY.format(arms=arms, executor=executor, epochs=epochs, out=folder / "out")
+    (folder / "study.yaml").write_text(text, "utf-8")
     return folder / "study.yaml"
 
 
@@ -60,7 +61,8 @@ def test_a_real_screen_is_killed_and_goes_on_to_its_report(executor: str, tmp_pa
     pytest.importorskip("plotly", reason="the extra study is not installed")
     if executor == "ray" and find_spec("ray") is None:
         pytest.skip("the extra ray is not installed")
-    study = written(tmp_path, "variants: [carafe, dysample, dynamicconv, simam]", executor)
+    epochs = 10 if executor == "ray" else 2  # it takes Ray seconds to notice that the screen is gone
+    study = written(tmp_path, "variants: [carafe, dysample, dynamicconv, simam]", executor, epochs)
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", SCREEN, str(study)], stdout=subprocess.PIPE, text=True)
     victims: list[Path] = []
@@ -74,6 +76,7 @@ def test_a_real_screen_is_killed_and_goes_on_to_its_report(executor: str, tmp_pa
     while any(holder_of(path / "cell.lock") for path in out.glob("round_*/cells/*/seed_*")):
         assert time.monotonic() < end, "a run outlived the screen that started it"
         time.sleep(0.1)
+    assert not [path for path in victims if (path / "result.json").exists()], "the kill came too late"
     done = subprocess.run([sys.executable, "-c", AGAIN, str(out)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     screened, confirmed = status(out / "round_1"), status(out / "confirm")
