@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from faults import damage
-from made_up import finished_study, make_spec
+from made_up import SMALL_STUDY, finished_study, make_spec
 
 from detgraft.base.files import read_json, write_json
-from detgraft.study.api import status
-from detgraft.study.design.errors import StudyError
+from detgraft.study.api import export, open_study, report, run, status
+from detgraft.study.design.errors import StudyChangedError, StudyError
 from detgraft.study.design.terms import slug_of
 from detgraft.study.judge.analysis import analyse
 from detgraft.study.judge.evidence import State
@@ -202,3 +202,39 @@ def test_a_folder_that_another_arm_of_the_version_before_holds_is_left_to_it(tmp
     assert fresh.state() is State.PENDING
     assert "~" in fresh.folder.parent.name
     assert [cell.state() for cell in again.cells()].count(State.DONE) == 11
+
+
+def test_a_study_is_read_where_its_data_and_weights_are_not(tmp_path: Path) -> None:
+    """Trained on a server, copied to where the thesis is written; what is there must still be the same."""
+    home = tmp_path / "server"
+    home.mkdir()
+    (home / "data.yaml").write_text("nc: 1", encoding="utf-8")
+    (home / "w.safetensors").write_bytes(b"weights")
+    model = "yolo11n+convnextv2_atto(weights='w.safetensors')"
+    text = SMALL_STUDY.replace("[carafe]", f'[{{name: own, model: "{model}"}}]').replace(
+        "seeds: 2", "seeds: 3\ninit: pretrained\nweights: none"
+    )
+    here = report(finished_study(home, pictures=False, text=text).path)
+    before = json.loads(here.json.read_text("utf-8"))
+    (home / "out").rename(tmp_path / "copied")
+    shutil.rmtree(home)
+    there = report(tmp_path / "copied")
+    after = json.loads(there.json.read_text("utf-8"))
+    assert before["verdicts"] == after["verdicts"]
+    assert before["digest"] == after["digest"]
+    line = "Not on this machine, so not compared with what the runs were made from: "
+    assert line not in str(here.analysis.warnings)
+    (said,) = there.analysis.warnings
+    assert str(said).startswith(line)
+    assert "data.yaml" in str(said)
+    assert "w.safetensors" in str(said)
+    assert line in there.markdown.read_text("utf-8")
+    assert status(tmp_path / "copied").warnings == (str(said),)
+    assert export(tmp_path / "copied").folder.is_dir()
+    with pytest.raises(StudyChangedError, match="is absent"):
+        run(tmp_path / "copied", retry=True)
+    another = Path(open_study(tmp_path / "copied").resolve("data.yaml"))
+    another.parent.mkdir(exist_ok=True)
+    another.write_text("nc: 2", encoding="utf-8")
+    with pytest.raises(StudyChangedError, match="the content of this file is another one"):
+        report(tmp_path / "copied")

@@ -23,7 +23,7 @@ from detgraft.study.design.spec import (
     spec_from_arguments,
 )
 from detgraft.study.design.template import TEMPLATE
-from detgraft.study.judge.analysis import mixed_versions, progress
+from detgraft.study.judge.analysis import mixed_versions, not_compared, progress
 from detgraft.study.judge.evidence import State
 from detgraft.study.report.export import Exported, export_study
 from detgraft.study.report.report import Report, headline, write_report
@@ -222,7 +222,7 @@ def status(study: Study) -> Status:
         study: See :func:`open_study`.
     """
     spec = open_study(study)
-    folder = StudyFolder(spec)
+    folder = StudyFolder(spec).for_reading()
     folder.recall()
     with folder.held():
         cells = tuple((cell, cell.state()) for cell in folder.cells())
@@ -248,7 +248,7 @@ def _warnings(folder: StudyFolder, done: list[Cell]) -> list[str]:
         folder.check_unchanged()
     except StudyChangedError as error:
         return [str(error)]
-    return mixed_versions(folder.made(done))
+    return [*not_compared(folder.absent), *mixed_versions(folder.made(done))]
 
 
 def _other_versions(folder: StudyFolder) -> list[str]:
@@ -278,8 +278,7 @@ def report(study: Study, to: Path | None = None, claims: Path | None = None, lan
         ArgumentError: Another language.
         StudyError: There is no finished pair of runs to compare, or the results belong to another study.
     """
-    spec = open_study(study)
-    folder = StudyFolder(spec)
+    folder = StudyFolder(open_study(study)).for_reading()
     folder.check_unchanged()
     written = write_report(folder, to or folder.path / "report", claims, lang)
     folder.remember()
@@ -297,7 +296,7 @@ def export(study: Study, to: Path | None = None, lang: str = "en") -> Exported:
     Raises:
         StudyError: There is no finished pair of runs to compare, or the results belong to another study.
     """
-    folder = StudyFolder(open_study(study))
+    folder = StudyFolder(open_study(study)).for_reading()
     folder.check_unchanged()
     return export_study(folder, to or folder.path / "export", lang)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -264,7 +264,7 @@ def analyse(study: Evidence) -> Analysis:
         cells={state.value: states[state] for state in State},
         failed={run.label: run.message for run in runs if run.state is State.FAILED},
         damaged=damaged,
-        warnings=tuple(mixed_versions(results)),
+        warnings=(*not_compared(study.absent), *mixed_versions(results)),
         extended=tuple(study.extended()),
         digest=spec.digest(),
         effects=tuple(_effects(spec, values, primary)),
@@ -330,6 +330,18 @@ class Made(Protocol):
     @property
     def format(self) -> int:
         """Of the result's file."""
+
+
+def not_compared(absent: Sequence[str]) -> list[str]:
+    """A sentence on files of a study that are not here, where its results are only read.
+
+    Args:
+        absent: Their names as written.
+    """
+    if not absent:
+        return []
+    names = listed([say("{variant}", variant=name) for name in absent], ", ")
+    return [say("Not on this machine, so not compared with what the runs were made from: {files}.", files=names)]
 
 
 def mixed_versions(results: Iterable[Made]) -> list[str]:

@@ -76,6 +76,10 @@ class Evidence(Protocol):
     def path(self) -> Path:
         """Where it lies, for messages."""
 
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Files of the study that are not here, where its results are only read."""
+
     def own_weights(self, arm: Arm) -> bool:
         """Whether a row of an arm loads weights of its own."""
 

@@ -70,6 +70,7 @@ ZH: Mapping[str, str] = {
     "Its error rates hold only for studies that were planned beforehand.": "所声明的错误率只适用于事先计划好的研究。",
     "Warning:": "警告：",
     "The runs were made with different versions: {versions}. A difference between arms may be one between versions.": "各次训练所用的版本不同：{versions}。模型之间的差异可能只是版本之间的差异。",
+    "Not on this machine, so not compared with what the runs were made from: {files}.": "这台机器上没有以下文件，因此没有与训练时的内容核对：{files}。",
     "The runs were made on different devices: {devices}; latencies and rounding differ between them.": "各次训练所用的设备不同：{devices}；延迟和舍入因此不同。",
     "{earlier} of {all} results were written by an earlier version of detgraft and carry no checksum; their files fit together, but a change in them may stay unseen.": "{all} 个结果中有 {earlier} 个由早期版本的 detgraft 写出，没有校验和；文件彼此相符，但其中的改动可能无法发现。",
     "<strong>{run}</strong> is damaged and not judged: {message} Train it again with retry.": "<strong>{run}</strong> 的文件已损坏，不参与评价，请用 retry 重新训练。原始信息：{message}",

@@ -231,11 +231,27 @@ class StudyFolder:
         self.spec = spec
         self.path = (path or spec.out).resolve()
         self.lease: Lock | None = None
+        self.absent: tuple[str, ...] = ()
         self.verified: dict[Path, Checked] = {}
         self._view: View | None = None
         self._held = False
         self._begun: tuple[dict[str, str], dict[str, str]] | None = None
         self._made: dict[Path, Made] = {}
+
+    def for_reading(self) -> StudyFolder:
+        """The same folder where its results are only read, on a machine that need not have what they were made from.
+
+        A file that ``study.json`` knows and that is not here cannot be another one: it counts as the one that it was,
+        and ``absent`` names it. A file that is here is compared as always.
+        """
+        try:
+            known: Mapping[str, str] = self._read_identity()["identity"]["files"]
+        except DamagedError:
+            return self
+        absent = {name: value for name, value in known.items() if name not in self.spec.fingerprints}
+        found = StudyFolder(replace(self.spec, fingerprints={**self.spec.fingerprints, **absent}), self.path)
+        found.absent = tuple(sorted(absent))
+        return found
 
     @property
     def results_exist(self) -> bool:
