@@ -146,6 +146,18 @@ def test_shrinking_is_adaptive_pooling(size: tuple[int, int], average: bool) -> 
     assert torch.allclose(shrink(x, size, average), pool(x, size))
 
 
+@pytest.mark.trust
+def test_a_graph_recorded_on_a_small_map_is_right_on_others() -> None:
+    """How its example's sides were padded stayed in the graph: an export made at 96 pixels answered wrongly at 128."""
+    torch.manual_seed(0)
+    block = CGAFusion([8, 8], 8).eval()
+    for example in ((3, 3), (2, 5), (8, 6)):
+        recorded = torch.jit.trace(block, ([torch.randn(1, 8, *example)] * 2,), check_trace=False)
+        for size in ((3, 3), (3, 4), (1, 1), (2, 9), (13, 7)):
+            inputs = [torch.randn(2, 8, *size), torch.randn(2, 8, *size)]
+            torch.testing.assert_close(recorded(inputs), block(inputs), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (2, 9), (7, 7)])
 def test_a_side_that_cannot_be_mirrored_repeats_its_border(size: tuple[int, int]) -> None:
     x = torch.randn(1, 2, *size)

@@ -544,6 +544,7 @@ def test_env_says_which_kernels_run_on_each_gpu(cli: Cli, monkeypatch: pytest.Mo
     monkeypatch.delenv(policy.SWITCH, raising=False)
     monkeypatch.setattr(policy, "_is_measured", lambda device: device.index == 1)
     monkeypatch.setattr(policy, "find_spec", lambda name: name)
+    monkeypatch.setattr("detgraft.cli.env.hardware", dict)  # asks the GPUs for their names
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     out = cli("env").out
     assert re.search(r"triton_kernels_on_gpu_0 +off\n", out)

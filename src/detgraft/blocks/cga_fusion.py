@@ -22,15 +22,31 @@ from torch.nn import functional as F
 
 from detgraft.blocks.parts.arguments import require_positive
 from detgraft.blocks.parts.joining import fold_norms, projections, require_inputs, require_same_size
+from detgraft.kernels.recording import is_traced
 
 _PADDING = 3
 
 
 def mirrored(x_BCHW: Tensor) -> Tensor:
-    """Return the map with three more pixels on each side, mirrored without its border; a short side repeats that."""
+    """Return the map with three more pixels on each side, mirrored without its border; a short side repeats that.
+
+    A recorded graph looks up where each pixel comes from, since the way that fits its example's size would stay in it.
+    """
+    if is_traced():
+        return x_BCHW.index_select(2, _sources(x_BCHW, 2)).index_select(3, _sources(x_BCHW, 3))
     for dimension, pad in ((3, (_PADDING, _PADDING, 0, 0)), (2, (0, 0, _PADDING, _PADDING))):
         x_BCHW = F.pad(x_BCHW, pad, "reflect" if x_BCHW.shape[dimension] > _PADDING else "replicate")
     return x_BCHW
+
+
+def _sources(x_BCHW: Tensor, dimension: int) -> Tensor:
+    """Where each place of a padded side is read, for a side that is only known when the graph runs."""
+    side = x_BCHW.shape[dimension]
+    places = torch.arange(-_PADDING, side + _PADDING, device=x_BCHW.device)
+    last = places * 0 + (side - 1)
+    there = torch.maximum(places, -places)  # no abs: OpenVINO 2026.4 leaves whole numbers below 0 as they are
+    back = torch.minimum(there, 2 * last - there)
+    return torch.where(last >= _PADDING, back, torch.minimum(places.clamp(min=0), last))
 
 
 class CGAFusion(nn.Module):
