@@ -24,7 +24,7 @@ SETTLED = 1.25
 """Largest ratio of the medians of two halves of the passes that counts as one and the same duration."""
 _REPEATS = 5
 _PATIENCE = 5.0  # seconds after which passes are not made again: on a busy processor they may never settle
-_CUDA_WARM_UP = 1.0  # seconds: a GPU that was idle runs at a fraction of its clock at first, an H100 at a sixth
+_CUDA_WARM_UP = 1.0  # seconds: a GPU that was idle runs at a fraction of its clock at first, an H200 at a sixth
 
 
 @dataclass(frozen=True)
