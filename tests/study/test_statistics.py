@@ -261,6 +261,19 @@ def test_an_interval_without_zero_beside_a_large_p_value_is_explained() -> None:
 
 
 @pytest.mark.trust
+def test_a_p_value_that_was_not_raised_is_not_called_so() -> None:
+    """The interval leaves out zero, two arms double the p value, and the arms scatter alike over ten seeds."""
+    base = [0.50, 0.53, 0.55, 0.51, 0.54, 0.56, 0.52, 0.57, 0.53, 0.54]
+    moved = [0.016, -0.003, 0.009, 0.020, 0.001, 0.006, -0.007, 0.007, 0.012, 0.004]
+    variant = [b + d for b, d in zip(base, moved, strict=True)]
+    found = compare(runs(base), {"v": runs(variant), "w": runs(base[1:] + base[:1])})[0]
+    assert (found.raised, found.verdict) == (1, Verdict.UNKNOWN)
+    assert found.low > 0
+    assert found.p < 0.05 < found.p_holm
+    assert "raised" not in found.reason
+
+
+@pytest.mark.trust
 def test_a_variant_that_scatters_far_more_than_the_base_needs_more_than_a_t_test() -> None:
     base = [0.500, 0.502, 0.499, 0.501, 0.498, 0.500]
     variant = [0.452, 0.458, 0.449, 0.497, 0.455, 0.461]

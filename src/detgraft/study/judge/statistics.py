@@ -514,8 +514,9 @@ def _with_reason(
                 more=more,
             ),
         ]
-        excludes_none = found.low > 0 or found.high < 0  # beside it a p value that was raised reads like a mistake
-        if found.p_holm / found.raised <= alpha or excludes_none or (-margin <= found.low and found.high <= margin):
+        leaves_out_zero = found.low > 0 or found.high < 0  # beside it a p value that was raised reads like a mistake
+        within = -margin <= found.low and found.high <= margin
+        if found.raised > 1 and (found.p_holm / found.raised <= alpha or leaves_out_zero or within):
             parts.append(
                 _scatter_warning(found, sides)
                 or say(
