@@ -131,8 +131,8 @@ def _compare_memory(case: Case, found: list[Outcome], ours: str, peak: Callable[
     mine = peak(ours)
     for outcome in found:
         theirs = peak(outcome.rival)
-        if theirs <= 0:  # a floor, which moves bytes between tensors that are there already
-            continue
+        if theirs <= 0 and outcome.rival not in case.memory_target:
+            continue  # a floor, which moves bytes between tensors that are there already
         outcome.ours_mb, outcome.rival_mb, outcome.memory_ratio = mine, theirs, mine / max(theirs, 1e-9)
         outcome.memory_target = case.memory_target.get(outcome.rival)
 

@@ -46,11 +46,15 @@ def models(base: str) -> list[tuple[str, str]]:
     return found
 
 
+def side(block: str, imgsz: int) -> int:
+    """Side of the pictures in pixels that a block is checked with: ``imgsz``, or the least that it takes."""
+    return max(imgsz, LARGER.get(block, 0))
+
+
 def row(block: str, model: str, imgsz: int) -> str:
     """Check one block and return its row of the table."""
-    imgsz = max(imgsz, LARGER.get(block, 0))
     try:
-        result = check(model, imgsz=imgsz, only=["export"])["export"]
+        result = check(model, imgsz=side(block, imgsz), only=["export"])["export"]
     except DetgraftError as error:
         return f"| {block} | `{model}` | " + " | ".join(["not built"] * len(FORMATS)) + f" | {error} |"
     cells, remarks = [], []

@@ -60,7 +60,7 @@ def wants_triton(kernel: str, device: torch.device) -> bool:
 
 def kernels_on(device: torch.device) -> list[str]:
     """Return the names of the Triton kernels that run on a CUDA device; for people, none where Triton is missing."""
-    return [name for name in KERNELS if find_spec("triton") is not None and wants_triton(name, device)]
+    return [name for name in KERNELS if wants_triton(name, device)] if find_spec("triton") else []
 
 
 @functools.cache
