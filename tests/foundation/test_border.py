@@ -524,6 +524,16 @@ def test_the_listed_keys_are_those_that_the_functions_take() -> None:
     assert set(KEYS["pretrain"]) == set(inspect.signature(pretrain).parameters)
 
 
+def test_the_listed_keys_of_a_study_are_those_of_its_file_and_of_its_actions() -> None:
+    from detgraft.cli.keys import KEYS
+    from detgraft.cli.study import _OWN
+    from detgraft.study.design.file import MetricsKeys, StudyKeys
+
+    blocks = {"train", "metrics"}  # their keys stand on their own
+    keys = (set(StudyKeys.model_fields) - blocks) | set(MetricsKeys.model_fields)
+    assert set(KEYS["study"]) == keys.union(*_OWN.values())
+
+
 def test_help_and_version_as_other_programs_have_them(cli: Cli) -> None:
     assert "Usage: detgraft show" in cli("help", "show").out
     assert cli("version").out == cli("--version").out

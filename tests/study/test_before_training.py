@@ -29,6 +29,7 @@ from detgraft.study.design.spec import StudySpec, read_spec
 from detgraft.study.run import preflight
 from detgraft.study.run.evaluation import evaluate
 from detgraft.study.run.store import StudyFolder
+from detgraft.study.screen import screen
 
 pytest.importorskip("faster_coco_eval", reason="the extra study is not installed")
 STUDY = """
@@ -91,6 +92,18 @@ def test_a_yaml_arm_with_own_weights_is_refused_unless_all_may_have_them(
         spec = make(tmp_path, shapes, variant="{model: yolo11n-mine.yaml}", init=init)
         with pytest.raises(DetgraftError, match=rf"yolo11n-mine\.yaml, line \d+.*{argument}.*'init: {init}' holds for"):
             checked(spec)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("word", ["brand_new: 1", "lr0: -3", "mosaic: much"])
+def test_a_wrong_training_argument_leaves_no_folder(word: str, shapes: Path, tmp_path: Path) -> None:
+    spec = make(tmp_path, shapes, variant="carafe, simam, ema")
+    path = spec.folder / "study.yaml"
+    path.write_text(path.read_text().replace("train: {", f"train: {{{word}, "))
+    for begin in (run, screen):
+        with pytest.raises(StudyError, match=word.partition(":")[0]):
+            begin(path, say=lambda _line: None)
+        assert not spec.out.exists()
 
 
 @pytest.mark.trust

@@ -158,3 +158,19 @@ def test_a_margin_in_points_is_refused() -> None:
     with pytest.raises(StudyError, match=r"margin: 0\.5 is 50 points; write 0\.005"):
         spec_from_arguments({**BASE, "margin": "0.5"})
     assert spec_from_arguments({**BASE, "margin": "0.01"}).metrics.margin == 0.01
+
+
+@pytest.mark.parametrize(
+    ("action", "word", "message"),
+    [
+        ("run", "budget=3", "budget= belongs to study screen, not to study run"),
+        ("report", "resume=restart", "resume= belongs to study run, retry, screen, not to study report"),
+        ("status", "extend", "extend= belongs to study run, retry, not to study status"),
+        ("screen", "budgt=3", "study screen has no argument 'budgt'. Did you mean 'budget'"),
+        ("run", "retrry=True", "study run has no argument 'retrry'. Did you mean 'retry'"),
+    ],
+)
+def test_an_argument_of_another_action_or_a_misspelt_one_is_named(action: str, word: str, message: str) -> None:
+    for study in (["study.yaml"], WORDS):
+        with pytest.raises(ArgumentError, match=message):
+            command(action, [*study, word], as_json=False)

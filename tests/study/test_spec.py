@@ -71,6 +71,16 @@ def test_the_one_liner_says_the_same(tmp_path: Path) -> None:
     assert line.digest() == file.digest()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("varients", "variants"), ("sedes", "seeds"), ("margn", "margin"), ("epoch", "epochs")]
+)
+def test_a_misspelt_key_is_named_before_the_key_that_is_missing_for_it(wrong: str, right: str) -> None:
+    words = {"data": "data.yaml", "base": "yolo11n", "variants": "carafe", "seeds": "3"}
+    words[wrong] = words.pop(right, "1")
+    with pytest.raises(StudyError, match=rf"'{wrong}' is no key of a study .*Did you mean '{right}'"):
+        spec_from_arguments(words)
+
+
 def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
     path = init(tmp_path / "study.yaml")
     spec = read_spec(path)
@@ -112,6 +122,8 @@ WRONG = [
     ("seeds: [3, 1]", "seeds: 3\ntrack: [mlfow]", 9, "Did you mean 'mlflow'"),
     ("seeds: [3, 1]", "seeds: 3\ncontrols: [scales]", 9, "Did you mean 'scale'"),
     ("seeds: [3, 1]", "seeds: 3\n  indented: wrong", 9, "is not valid YAML"),
+    ("seeds: [3, 1]", "seeds: 3\nmargin: 0.02", 9, "'margin' belongs under 'metrics:'"),
+    ("seeds: [3, 1]", "seeds: 3\nlr0: 0.02", 9, "'lr0' belongs under 'train:'"),
     ("seeds: [3, 1]", "seeds: !!python/object/apply:os.getcwd []", 8, "is not valid YAML"),
 ]
 

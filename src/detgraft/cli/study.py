@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from detgraft.cli.arguments import check_keys, parse_pairs
+from detgraft.cli.keys import KEYS
 from detgraft.errors import ArgumentError, nearest
 from detgraft.study import api
 from detgraft.study.api import Study
+from detgraft.study.design.arguments import ADMITTED, REFUSED
 from detgraft.study.design.spec import StudySpec
 from detgraft.study.screen import screen
 
@@ -123,6 +125,13 @@ def _split(action: str, words: Sequence[str]) -> tuple[dict[str, object], str | 
     own = parse_pairs(own_words, _SWITCHES)
     check_keys(own, _OWN[action])
     rest = [word for word in words if word not in own_words]
+    for key in (word.partition("=")[0] for word in rest if "=" in word or word in _SWITCHES):
+        elsewhere = [name for name in ACTIONS if key in _OWN[name]]
+        if elsewhere:
+            raise ArgumentError(f"{key}= belongs to study {', '.join(elsewhere)}, not to study {action}")
+        hint = "" if key in {*KEYS["study"], *ADMITTED, *REFUSED} else nearest(key, _OWN[action], cutoff=0.75)
+        if hint:
+            raise ArgumentError(f"study {action} has no argument '{key}'.{hint}")
     if not rest:
         return own, None
     if len(rest) == 1 and "=" not in rest[0]:

@@ -30,7 +30,7 @@ from detgraft.study.report.report import Report, headline, write_report
 from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe, local_slots
 from detgraft.study.run.inputs import announce, forget_replaced_weights
 from detgraft.study.run.pools import RayPool
-from detgraft.study.run.preflight import check_space, check_writable, preflight
+from detgraft.study.run.preflight import check_arguments, check_space, check_writable, preflight
 from detgraft.study.run.store import Cell, StudyFolder
 from detgraft.study.run.tracking import check_trackers, track
 
@@ -163,6 +163,7 @@ def run(
     for module in ("faster_coco_eval", "plotly"):  # for the figures, and for the report at the end
         require(module)
     check_trackers(spec.track)
+    check_arguments(spec)
     folder = StudyFolder(spec)
     folder.check_unchanged(extend)
     check_writable(folder)

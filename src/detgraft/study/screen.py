@@ -27,6 +27,7 @@ from detgraft.study.design.spec import StudySpec, build_spec, digest_of, relativ
 from detgraft.study.design.terms import Arm
 from detgraft.study.judge.analysis import figures_by_arm
 from detgraft.study.judge.screening import CONFIRM, Plan, leading, plan_of
+from detgraft.study.run.preflight import check_arguments
 from detgraft.study.run.store import SCREENED, StudyFolder
 
 FORMAT = 1
@@ -127,6 +128,7 @@ def screen(
     else:
         spec, every = _opened(study)
     _check(spec, asked)
+    check_arguments(spec)
     out = spec.out.resolve()
     held = _held(out, spec, asked)
     dropped = dict(held.get("dropped", {}))

@@ -17,7 +17,8 @@ import yaml
 from detgraft.base.files import read_json
 from detgraft.base.located import Kind, Located, read_located
 from detgraft.base.values import read_value
-from detgraft.errors import Location
+from detgraft.errors import Location, nearest
+from detgraft.study.design.arguments import ADMITTED, REFUSED
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.factors import Factors, expand
 from detgraft.study.design.fields import read_fields
@@ -159,14 +160,18 @@ def spec_from_arguments(arguments: Mapping[str, str]) -> StudySpec:
         StudyError: As :func:`read_spec`, without a line.
     """
     values: dict[str, Any] = {}
+    own = {*StudyKeys.model_fields, *MetricsKeys.model_fields} - {"train", "metrics"}
     for key, text in arguments.items():
+        hint = "" if key in own | ADMITTED | REFUSED.keys() else nearest(key, [*sorted(own), *sorted(ADMITTED)])
+        if hint:  # said before a key is missed that was only misspelt
+            raise StudyError(f"{key!r} is no key of a study and no training argument.{hint}", Location("command line"))
         if key in ("variants", "factors", "controls", "plugins", "track"):
             values[key] = _split(text)
         elif key == "seeds" and "," in text:
             values[key] = [_scalar(part) for part in _split(text)]
         elif key in MetricsKeys.model_fields:
             values.setdefault("metrics", {})[key] = _scalar(text)
-        elif key in StudyKeys.model_fields and key not in ("train", "metrics"):
+        elif key in own:
             values[key] = _scalar(text)
         else:
             values.setdefault("train", {})[key] = _scalar(text)
@@ -242,6 +247,10 @@ def build_spec(located: Located, folder: Path, default_name: str) -> StudySpec:
         folder: Folder that relative paths are taken from.
         default_name: Name of the study when the file gives none.
     """
+    for key in located.values:
+        block = "metrics" if key in MetricsKeys.model_fields else "train" if key in ADMITTED else ""
+        if block and key not in StudyKeys.model_fields:
+            raise located.fail(f"{key!r} belongs under '{block}:'.", key)
     located.check_keys(located.values, StudyKeys.model_fields, "key")
     written = dict(located.values)
     located, factors = expand(located)

@@ -38,6 +38,19 @@ PROBE = 1_000_000
 """Bytes that are written to see whether anything can be."""
 
 
+def check_arguments(spec: StudySpec) -> None:
+    """Refuse training arguments that Ultralytics does not take, or not with such a value; writes nothing.
+
+    Raises:
+        StudyError: Names the first one.
+    """
+    from detgraft.upstream.service.arms import training_arguments, wrong_arguments
+
+    check_train_keys(spec.located, training_arguments())
+    for key, text in wrong_arguments(spec.train).items():
+        raise spec.located.fail(f"train: {text}", "train", key)
+
+
 def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] = PREFLIGHT) -> None:
     """Build and price every arm in a child process.
 
@@ -48,14 +61,9 @@ def preflight(folder: StudyFolder, slot: Slot, say: Say, command: Sequence[str] 
         command: What to start; the working folder is added.
 
     Raises:
-        StudyError: An arm does not build, or data or training arguments are wrong; lists all of them.
+        StudyError: An arm does not build, or the data are wrong; lists all of them.
     """
-    from detgraft.upstream.service.arms import training_arguments, wrong_arguments
-
     spec = folder.spec
-    check_train_keys(spec.located, training_arguments())
-    for key, text in wrong_arguments(spec.train).items():
-        raise spec.located.fail(f"train: {text}", "train", key)
     work = folder.path / "arms"
     work.mkdir(parents=True, exist_ok=True)
     todo = [arm for arm in spec.arms if not _is_current(folder, arm)]
