@@ -156,6 +156,33 @@ def test_a_screen_of_something_else_is_refused(study: Path, tmp_path: Path, monk
         screen(study, say=lambda line: None)
 
 
+def test_a_screen_of_which_no_run_has_begun_may_still_be_changed(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(spec: StudySpec, **words: Any) -> Status:
+        StudyFolder(spec).open()
+        raise StudyError("nothing was trained")
+
+    monkeypatch.setattr("detgraft.study.screen.run", refuses)
+    with pytest.raises(StudyError, match="nothing was trained"):
+        screen(study, say=lambda line: None)
+    study.write_text(study.read_text().replace("imgsz: 64", "imgsz: 96"))
+    monkeypatch.setattr("detgraft.study.screen.run", trains([]))
+    assert screen(study, keep=3, say=lambda line: None).complete
+    assert json.loads((tmp_path / "out" / "screen.json").read_text())["study"]["train"]["imgsz"] == 96
+
+
+def test_other_questions_about_a_screens_folder_name_its_studies(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detgraft.study.screen.run", trains([]))
+    screen(study, say=lambda line: None)
+    for action in ("run", "status", "report", "retry", "export"):
+        with pytest.raises(StudyError, match=r"is a screen's folder.*study screen .*confirm, .*round_1") as caught:
+            command(action, [str(tmp_path / "out")], as_json=False)
+        assert str(tmp_path / "out") in str(caught.value)
+
+
 def test_results_that_changed_since_do_not_change_what_was_decided(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

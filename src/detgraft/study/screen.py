@@ -23,7 +23,7 @@ from detgraft.errors import ArgumentError, Location
 from detgraft.study.api import Status, Study, open_study, run
 from detgraft.study.design.errors import DamagedError, StudyChangedError, StudyError
 from detgraft.study.design.seal import read_sealed, seal
-from detgraft.study.design.spec import StudySpec, build_spec, digest_of, relative
+from detgraft.study.design.spec import SCREEN_FILE, StudySpec, build_spec, digest_of, relative
 from detgraft.study.design.terms import Arm
 from detgraft.study.judge.analysis import figures_by_arm
 from detgraft.study.judge.screening import CONFIRM, Plan, leading, plan_of
@@ -31,7 +31,6 @@ from detgraft.study.run.preflight import check_arguments
 from detgraft.study.run.store import SCREENED, StudyFolder
 
 FORMAT = 1
-FILE = "screen.json"
 CONFIRMATION = "confirm"
 ALL = "@all"
 """``variants=@all``: every graft of the catalogue that builds on the base."""
@@ -121,7 +120,7 @@ def screen(
         StudyChangedError: The folder holds a screen of something else.
     """
     asked: dict[str, Any] = {"budget": budget, "keep": keep, "short": short}
-    if isinstance(study, (str, Path)) and (Path(study) / FILE).is_file():
+    if isinstance(study, (str, Path)) and (Path(study) / SCREEN_FILE).is_file():
         if any(value is not None for value in asked.values()):
             raise ArgumentError("a screen's folder says what is screened; budget=, keep= and short= are fixed there")
         spec, asked, every = _reopened(Path(study))
@@ -253,13 +252,16 @@ def _identity(spec: StudySpec, asked: Mapping[str, Any]) -> str:
 
 def _held(out: Path, spec: StudySpec, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What ``screen.json`` holds, after making sure that it is this screen's; empty where there is none yet."""
-    path = out / FILE
+    path = out / SCREEN_FILE
     if not path.is_file():
         return {}
     raw = read_sealed(path)
     if raw.get("format") != FORMAT:
         raise DamagedError(f"expected format {FORMAT}, found {raw.get('format')!r}.", Location(str(path)))
     if raw["identity"] != _identity(spec, asked):
+        begun = [out / CONFIRMATION, *out.glob("round_*")]
+        if not any(StudyFolder(spec, part).results_exist for part in begun):
+            return {}  # as with a study, nothing is fixed before the first run has begun
         raise StudyChangedError(
             f"{out} holds a screen of something else (other variants, data, training, budget=, keep= or short=)."
             " Restore what was asked, or give this screen another folder with out=.",
@@ -283,13 +285,13 @@ def _write(
         "left": [list(names) for names in left],
     }
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / FILE, seal(content))
+    write_json(out / SCREEN_FILE, seal(content))
 
 
 def _reopened(folder: Path) -> tuple[StudySpec, dict[str, Any], bool]:
     """The screen that a folder holds."""
-    raw = read_sealed(folder / FILE)
-    located = Located(str(folder / FILE), dict(raw["study"]), error=StudyError)
+    raw = read_sealed(folder / SCREEN_FILE)
+    located = Located(str(folder / SCREEN_FILE), dict(raw["study"]), error=StudyError)
     spec = build_spec(located, (folder / raw["root"]).resolve(), folder.resolve().name)
     return replace(spec, out=folder), dict(raw["asked"]), bool(raw["every"])
 

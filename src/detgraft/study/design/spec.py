@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,8 @@ from detgraft.study.design.terms import HOPELESS, SPENDING, STALL, Arm, Metrics
 
 STUDY_FILE = "study.yaml"
 """Name of a study's own copy of its file, in its folder."""
+SCREEN_FILE = "screen.json"
+"""Name of the file that makes a folder a screen's: its rounds and its confirmation are studies in folders below."""
 WRITTEN = "# What this folder's runs were asked to do, written by detgraft. Go on with: detgraft study run FOLDER\n"
 KIND = Kind("study file", most_values=20_000, most_depth=20, unique=True)
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None}
@@ -215,6 +218,13 @@ def read_folder_spec(folder: Path) -> StudySpec:
         StudyError: It holds none.
     """
     path = folder / STUDY_FILE
+    if (folder / SCREEN_FILE).is_file():
+        parts = sorted(str(part.parent) for part in folder.glob(f"*/{STUDY_FILE}"))
+        studies = f"; its studies are {', '.join(parts)}" if parts else ""
+        raise StudyError(
+            f"is a screen's folder. Go on with: detgraft study screen {shlex.quote(str(folder))}{studies}.",
+            Location(str(folder)),
+        )
     if not path.is_file():
         raise StudyError(
             f"is no study's folder: it holds no {STUDY_FILE}. Name the study file, or the folder that its out: names.",
