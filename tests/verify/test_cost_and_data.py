@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,6 +72,29 @@ def test_latencies_that_did_not_settle_are_named(tiny: Callable[[str], str], mon
     assert result.figures["latency_ms"]["eager batch 16"] == 7.0
     assert "not settled when they were taken, and say little: eager batch 16" in result.reason
     assert "fused" not in result.reason
+
+
+@pytest.mark.trust
+def test_the_difference_of_latency_is_taken_in_turns_on_the_device_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was taken on the processor where all other latencies were a GPU's, one model after the other."""
+    asked = {}
+
+    def in_turns(models: dict[str, Any], pictures: torch.Tensor) -> dict[str, Latency]:
+        asked.update(dict.fromkeys(models, str(pictures.device)))
+        return {name: Latency(ms, 5, 0.0, ms > 6) for name, ms in zip(models, (5.0, 9.0), strict=True)}
+
+    monkeypatch.setattr(price, "forward_latency", lambda *args: Latency(7.0, 5, 0.0, True))
+    monkeypatch.setattr(price, "forward_latencies", in_turns)
+    monkeypatch.setattr(price, "has", lambda package: False)
+    monkeypatch.setattr(price, "_training_memory", lambda subject: 0)
+    monkeypatch.setattr(price, "_device", lambda: "meta")
+    result = run_check("yolo11n+simam", "cost")["cost"]
+    assert asked == {"yolo11n.yaml": "meta", "grafted": "meta"}
+    assert result.figures["latency_ms"]["device"] == "meta"
+    assert result.figures["difference"]["fused_ms_batch_1"] == 4.0
+    assert "not settled when they were taken, and say little: yolo11n.yaml, in turns" in result.reason
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import detgraft
 from detgraft import build, show
 from detgraft.measure.load import OtherLoad
 from detgraft.measure.price import measure
-from detgraft.measure.timing import in_turns, latency_of
+from detgraft.measure.timing import in_turns, latencies_of, latency_of
 from detgraft.upstream.service.arms import built_arm
 
 Times = namedtuple("Times", ("user", "system", "idle", "iowait", "guest"))
@@ -72,6 +72,29 @@ def test_a_duration_that_changes_is_measured_again(
     found = latency_of(run, warm_up=2, passes=20)
     assert (found.steady, made[0]) == (steady, calls)
     assert found.median_ms == pytest.approx(median_ms, rel=0.06)
+
+
+@pytest.mark.trust
+def test_work_in_turns_is_measured_again_where_one_of_them_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slow = [0.0], [12]
+
+    def work(seconds: float) -> None:
+        now[0] += seconds
+
+    def settling() -> None:
+        slow[0] -= 1
+        work(0.011 if slow[0] >= 0 else 0.005)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    found = latencies_of({"settling": settling, "even": lambda: work(0.003)}, warm_up=2, passes=20)
+    assert {name: (each.median_ms, each.steady) for name, each in found.items()} == {
+        "settling": (pytest.approx(5.0), True),
+        "even": (pytest.approx(3.0), True),
+    }
+    slow[0] = 12
+    now[0] = 0.0
+    found = latencies_of({"settling": settling, "even": lambda: work(3.0)}, warm_up=2, passes=20)
+    assert {name: each.steady for name, each in found.items()} == {"settling": False, "even": True}  # out of patience
 
 
 @pytest.mark.trust

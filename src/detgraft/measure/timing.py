@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,24 +82,24 @@ def in_turns(
     return times
 
 
-def latency_of(
-    run: Callable[[], object],
+def latencies_of(
+    works: Mapping[str, Callable[[], object]],
     *,
     warm_up: int = WARM_UP,
     passes: int = PASSES,
     seconds: float | None = None,
     device: str = "cpu",
-) -> Latency:
-    """Measure how long a function takes, once that does not change any more.
+) -> dict[str, Latency]:
+    """Measure how long pieces of work take in turns, once none of them changes any more.
 
-    Where the second half of the passes is faster or slower than the first, they are made again, five times at most and
-    for a few seconds; the last ones count.
+    Where the second half of the passes of one is faster or slower than the first, all are made again, five times at
+    most and for a few seconds; the last ones count.
 
     Args:
-        run: The work.
-        warm_up: Calls before anything is measured; on a CUDA device they go on for a second at least.
-        passes: Number of measured calls.
-        seconds: No further call starts after this long, warm-up included; one is measured in any case.
+        works: The work by name.
+        warm_up: Calls of each before anything is measured; on a CUDA device they go on for a second at least.
+        passes: Number of measured calls of each.
+        seconds: No further call starts after this long, warm-up included; one of each is measured in any case.
         device: Where the work runs.
     """
     begin = time.perf_counter()
@@ -106,17 +107,31 @@ def latency_of(
     end = math.inf if seconds is None else begin + seconds
     done = 0
     while (done < warm_up or time.perf_counter() < warmed) and time.perf_counter() <= end:
-        run()
+        for run in works.values():
+            run()
         _wait_for(device)
         done += 1
     others = OtherLoad()
     for _ in range(_REPEATS):
         left = None if seconds is None else end - time.perf_counter()
-        times = in_turns({"": run}, passes, device=device, seconds=left)[""]
-        steady = _is_steady(times)
-        if steady is not False or time.perf_counter() > min(end, begin + _PATIENCE):
+        times = in_turns(works, passes, device=device, seconds=left)
+        steady = {name: _is_steady(each) for name, each in times.items()}
+        if False not in steady.values() or time.perf_counter() > min(end, begin + _PATIENCE):
             break
-    return Latency(1000 * statistics.median(times), len(times), others.share(), steady)
+    load = others.share()
+    return {
+        name: Latency(1000 * statistics.median(each), len(each), load, steady[name]) for name, each in times.items()
+    }
+
+
+def latency_of(run: Callable[[], object], **how: Any) -> Latency:
+    """Measure how long a function takes, once that does not change any more.
+
+    Args:
+        run: The work.
+        **how: See :func:`latencies_of`.
+    """
+    return latencies_of({"": run}, **how)[""]
 
 
 def _is_steady(times: Sequence[float]) -> bool | None:
@@ -127,20 +142,26 @@ def _is_steady(times: Sequence[float]) -> bool | None:
     return max(first, second) <= SETTLED * min(first, second)
 
 
-def forward_latency(model: Any, pictures: Tensor, **how: Any) -> Latency:
-    """Measure a forward pass, in evaluation mode as the model is set up.
+def forward_latencies(models: Mapping[str, Any], pictures: Tensor, **how: Any) -> dict[str, Latency]:
+    """Measure forward passes in turns, in evaluation mode as the models are set up.
 
     Args:
-        model: A model.
-        pictures: Its input, on the model's device.
-        **how: See :func:`latency_of`.
+        models: The models by name.
+        pictures: Their input, on the models' device.
+        **how: See :func:`latencies_of`.
     """
 
-    def run() -> None:
+    def run(model: Any) -> None:
         with torch.inference_mode():
             model(pictures)
 
-    return latency_of(run, device=str(pictures.device), **how)
+    works = {name: partial(run, model) for name, model in models.items()}
+    return latencies_of(works, device=str(pictures.device), **how)
+
+
+def forward_latency(model: Any, pictures: Tensor, **how: Any) -> Latency:
+    """Measure a forward pass, in evaluation mode as the model is set up; see :func:`forward_latencies`."""
+    return forward_latencies({"": model}, pictures, **how)[""]
 
 
 def _wait_for(device: str) -> None:

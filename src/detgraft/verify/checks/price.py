@@ -11,7 +11,7 @@ from detgraft.base.extras import has
 from detgraft.measure.cost import Summary, show
 from detgraft.measure.load import LOADED, OtherLoad
 from detgraft.measure.memory import peak_bytes
-from detgraft.measure.timing import Latency, forward_latency, latency_of
+from detgraft.measure.timing import Latency, forward_latencies, forward_latency, latency_of
 from detgraft.upstream.service.batches import training_batch
 from detgraft.upstream.service.checkpoints import save_checkpoint
 from detgraft.upstream.service.descriptions import base_of, description_of
@@ -45,6 +45,11 @@ def check(subject: Subject) -> CheckResult:
         figures["training_batch"] = TRAINING_BATCH
         others = OtherLoad()
         figures["latency_ms"], unsettled = _latencies(subject)
+        base = base_of(subject.mapping)
+        if base is not None:
+            figures["base"] = base
+            figures["difference"], unlike = _difference(subject, base, summary)
+            unsettled += unlike
         figures["load"] = others.share()
     notes = []
     if unsettled:
@@ -57,13 +62,15 @@ def check(subject: Subject) -> CheckResult:
     thop, counted = summary.gflops_thop, summary.gflops
     if thop is not None and abs(thop - counted) > 0.02 * counted and f"{thop:.2f}" != f"{counted:.2f}":
         notes.append(f"thop's figure ({thop:.2f}) differs from the counted one ({counted:.2f})")
-    base = base_of(subject.mapping)
     if base is None:
         notes.append("the stock model behind it is not known, so there is no difference to show")
-    else:
-        figures["base"], figures["difference"] = base, _difference(subject, base, summary, figures)
     problems = [] if summary.gflops > 0 else ["no operation could be counted"]
     return verdict(NAME, problems, figures, notes)
+
+
+def _device() -> str:
+    """Where memory and latency are measured."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def _uncounted(summary: Summary) -> list[int]:
@@ -72,7 +79,7 @@ def _uncounted(summary: Summary) -> list[int]:
 
 
 def _training_memory(subject: Subject) -> int:
-    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    device = _device()
     model = ready_for_loss(subject.copy().to(device))
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
     size = max(subject.imgsz)
@@ -88,7 +95,7 @@ def _training_memory(subject: Subject) -> int:
 
 def _latencies(subject: Subject) -> tuple[dict[str, Any], list[str]]:
     """Milliseconds by what was measured, beside device and threads; and the names of those that did not settle."""
-    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    device = _device()
     height, width = subject.imgsz
     found: dict[str, Latency] = {}
     for name, model in (("eager", subject.copy().eval().to(device)), ("fused", fused_copy(subject.model).to(device))):
@@ -121,17 +128,21 @@ def _onnx_latencies(subject: Subject) -> dict[str, Latency]:
     return found
 
 
-def _difference(subject: Subject, base: str, summary: Summary, figures: dict[str, Any]) -> dict[str, float]:
-    """Grafted minus stock, with the same classes at the same size, measured in the same way."""
+def _difference(subject: Subject, base: str, summary: Summary) -> tuple[dict[str, float], list[str]]:
+    """Grafted minus stock, with the same classes at the same size; and the names of latencies that did not settle.
+
+    The latencies are those of both fused models in turns, on the device of all other latencies.
+    """
     subject.say(f"the same for {base}")
     description = description_of(base) | {"nc": subject.mapping.get("nc")}
-    with preserved_random():
-        stock = build_seeded(description, 0, subject.channels)
-        cost = show(stock, imgsz=subject.imgsz)
-        picture = subject.pictures(1, *subject.imgsz)
-        latency, ours = (forward_latency(fused_copy(m), picture).median_ms for m in (stock, subject.model))
-    return {
+    device = _device()
+    stock = build_seeded(description, 0, subject.channels)
+    cost = show(stock, imgsz=subject.imgsz)
+    models = {base: fused_copy(stock).to(device), "grafted": fused_copy(subject.model).to(device)}
+    found = forward_latencies(models, subject.pictures(1, *subject.imgsz).to(device))
+    difference = {
         "params": summary.params - cost.params,
         "gflops": summary.gflops - cost.gflops,
-        "fused_ms_batch_1": ours - latency,
+        "fused_ms_batch_1": found["grafted"].median_ms - found[base].median_ms,
     }
+    return difference, [f"{name}, in turns" for name, latency in found.items() if latency.steady is False]
