@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-import json
 import re
 import shutil
 import subprocess
@@ -14,11 +14,15 @@ from pathlib import Path
 import pytest
 from made_up import finished_study
 
+from detgraft.base.files import write_json
 from detgraft.errors import ArgumentError
 from detgraft.study.api import export, report
-from detgraft.study.report.export import Table, bibliography, latex, latex_text
+from detgraft.study.design.seal import seal
+from detgraft.study.judge.analysis import analyse
+from detgraft.study.report.export import Table, arms_table, bibliography, latex, latex_text, methods
+from detgraft.study.report.languages import Words
 from detgraft.study.report.report import verdicts_json
-from detgraft.study.run.store import StudyFolder
+from detgraft.study.run.store import SCREENED, StudyFolder
 
 pytest.importorskip("plotly", reason="the extra study is not installed")
 
@@ -97,7 +101,42 @@ def test_the_paragraph_says_how_it_was_done(study: StudyFolder, tmp_path: Path) 
     text = (tmp_path / "methods.txt").read_text("utf-8")
     for words in ("carafe", "base yolo11n", "6 random seeds", "Holm-adjusted", "4 epochs at 64 pixels", "detgraft 0"):
         assert words in text
-    assert json.dumps(text)
+    assert "1 run(s) were interrupted and resumed." in text
+    assert "screen" not in text
+    assert "on these pictures only" not in text
+    here = analyse(study)
+    here = dataclasses.replace(
+        here, judged=tuple(dataclasses.replace(item, only_here="said") for item in here.judged[:2])
+    )
+    names = ", ".join(item.comparison.variant for item in here.judged)
+    assert f"For {names} the verdict holds for these pictures only" in methods(here, study, Words("en"))
+
+
+@pytest.mark.trust
+def test_the_paragraph_names_the_screen_that_chose_the_variants(study: StudyFolder, tmp_path: Path) -> None:
+    rows = [{"name": name, "seeds": 1, "difference": 0.0, "rounds": 0} for name in ("carafe", "a", "b", "c")]
+    plan = {"rounds": [1], "confirm": 6}
+    write_json(study.path / SCREENED, seal({"format": 1, "rows": rows, "plan": plan, "runs": 3.0, "full": 40}))
+    try:
+        export(study.spec, tmp_path)
+        export(study.spec, tmp_path / "zh", lang="zh")
+    finally:
+        (study.path / SCREENED).unlink()
+    assert "The variants are what a screen of 4 left, with other seeds" in (tmp_path / "methods.txt").read_text("utf-8")
+    assert "4 个候选经筛选" in (tmp_path / "zh" / "methods.txt").read_text("utf-8")
+
+
+@pytest.mark.trust
+def test_a_table_says_which_latencies_are_in_doubt(study: StudyFolder) -> None:
+    found = analyse(study)
+    assert "settled" not in arms_table(found, Words("en")).caption
+    arms = [dataclasses.replace(arm, cost=dataclasses.replace(arm.cost, steady=False)) for arm in found.arms[:1]]
+    found = dataclasses.replace(found, arms=(*arms, *found.arms[1:]))
+    assert (
+        f"AP from 0 to 100. These latencies had not settled when they were taken, and say little: {arms[0].name}."
+        in (arms_table(found, Words("en")).caption)
+    )
+    assert "还没有稳定下来" in arms_table(found, Words("zh")).caption
 
 
 def test_citations_come_from_the_catalogue(study: StudyFolder) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_up import finish, make_spec
 
-from detgraft.study.api import report
+from detgraft.study.api import export, report
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.spec import spec_from_arguments
 from detgraft.study.judge.factorial import effects, weights_of
@@ -122,3 +122,7 @@ def test_the_report_shows_every_effect(tmp_path: Path) -> None:
     assert page.count("<tr data-effect=") == 7
     assert "| dysample x simam | **helps** | 8 | +" in text
     assert [e["variant"] for e in json.loads(written.json.read_text())["effects"]] == list(found)
+    export(study.spec, tmp_path / "thesis")
+    said = (tmp_path / "thesis" / "methods.txt").read_text("utf-8")
+    assert "All combinations of carafe, dysample, simam were trained." in said
+    assert "Effects and interactions were Holm-adjusted over all 7." in said

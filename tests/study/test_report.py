@@ -21,6 +21,8 @@ from detgraft.study.design.seal import seal
 from detgraft.study.judge.analysis import ArmSummary, against_scale, analyse
 from detgraft.study.judge.result import Cost
 from detgraft.study.judge.statistics import Verdict, compare, points
+from detgraft.study.report.charts import charts
+from detgraft.study.report.languages import Words
 from detgraft.study.report.report import (
     Report,
     claims_html,
@@ -239,6 +241,28 @@ def test_latencies_that_did_not_settle_are_named(written: Report) -> None:
     ]
     text = doubtful_latencies(dataclasses.replace(written.analysis, arms=tuple(arms)))
     assert f"say little: {arms[1].name}, {arms[4].name}." in text
+
+
+@pytest.mark.trust
+def test_doubtful_latencies_are_hollow_and_not_on_the_line(written: Report) -> None:
+    arms = list(written.analysis.arms)
+    fastest = min(arms, key=lambda arm: float(arm.cost.latency_ms or 0))
+    for change in ({"steady": False}, {"load": 0.6}):
+        changed = [
+            dataclasses.replace(arm, cost=dataclasses.replace(arm.cost, **change)) if arm is fastest else arm
+            for arm in arms
+        ]
+        drawn = charts(dataclasses.replace(written.analysis, arms=tuple(changed)), Words("en"))
+        line, *marks = drawn["pareto-latency_ms"]["data"]
+        hollow = [mark["hovertemplate"] for mark in marks if mark["marker"]["symbol"].endswith("-open")]
+        assert len(hollow) == 1
+        assert hollow[0].startswith(html.escape(fastest.name))
+        assert fastest.cost.latency_ms not in line["x"]
+        assert not any(
+            mark["marker"].get("symbol", "").endswith("-open") for mark in drawn["pareto-params"]["data"][1:]
+        )
+    line, *marks = charts(written.analysis, Words("en"))["pareto-latency_ms"]["data"]
+    assert fastest.cost.latency_ms in line["x"]
 
 
 def test_claims_are_text_and_tables() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from detgraft.measure.load import LOADED
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -33,6 +35,11 @@ class Cost:
     load: float | None = None
     input: str = ""
     steady: bool | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the latency was measured under load, or had not settled."""
+        return self.latency_ms is not None and ((self.load or 0.0) > LOADED or self.steady is False)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Cost:

@@ -190,12 +190,18 @@ def _differences(found: Analysis, words: Words) -> Chart:
 
 
 def _pareto(found: Analysis, axis: str, words: Words) -> Chart:
-    """Accuracy against one kind of cost; the line joins what nothing beats in both."""
+    """Accuracy against one kind of cost; the line joins what nothing beats in both.
+
+    Marks of latencies that are in doubt are hollow, and the line leaves them out.
+    """
     factor = 1e-6 if axis == "params" else 1.0
+    doubtful = {arm.name for arm in found.arms if axis == "latency_ms" and arm.cost.doubtful}
     points = [(factor * float(getattr(arm.cost, axis)), arm) for arm in found.arms]
     data: list[Any] = []
     front: list[tuple[float, ArmSummary]] = []
     for cost, arm in sorted(points, key=lambda item: (item[0], -item[1].primary.mean)):
+        if arm.name in doubtful:
+            continue
         if not front or arm.primary.mean > front[-1][1].primary.mean:
             front.append((cost, arm))
     data.append(
@@ -220,7 +226,7 @@ def _pareto(found: Analysis, axis: str, words: Words) -> Chart:
                 "marker": {
                     "size": 12,
                     "color": colour_of(found, arm),
-                    "symbol": form_of(found, arm).symbol,
+                    "symbol": form_of(found, arm).symbol + ("-open" if arm.name in doubtful else ""),
                 },
                 "hovertemplate": f"{html.escape(arm.name)}<br>%{{x:.3g}}, {found.primary} %{{y:.2f}}<extra></extra>",
             }

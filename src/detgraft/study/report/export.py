@@ -27,7 +27,7 @@ from detgraft.study.design.spec import StudySpec
 from detgraft.study.judge.analysis import Analysis, analyse
 from detgraft.study.judge.statistics import Comparison, Verdict
 from detgraft.study.report.languages import Words
-from detgraft.study.report.report import shown_figures
+from detgraft.study.report.report import doubtful_latencies, screen_of, shown_figures
 from detgraft.study.run.store import StudyFolder
 
 MARK = "\ufeff"
@@ -103,7 +103,7 @@ def export_study(folder: StudyFolder, out: Path, lang: str = "en") -> Exported:
         left_out = f"study.xlsx is left out: {error}"
     for name, content in figures(found, words).items():
         write(name, content)
-    write("methods.txt", methods(found, folder.spec, words) + "\n")
+    write("methods.txt", methods(found, folder, words) + "\n")
     write("citations.bib", bibliography(folder.spec))
     return Exported(out, tuple(files), left_out)
 
@@ -128,6 +128,8 @@ def arms_table(found: Analysis, words: Words) -> Table:
         split=found.split,
         images=found.images,
     )
+    if "latency_ms" in costs:
+        caption = words(" ").join(filter(None, (caption, words.into(doubtful_latencies(found)).strip())))
     digits = (0, 0, 2, 2, *(2 for _ in names), 3, *(2 for _ in costs))
     return Table("arms", tuple(map(words, head)), tuple(rows), digits, caption)
 
@@ -306,8 +308,9 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def methods(found: Analysis, spec: StudySpec, words: Words) -> str:
+def methods(found: Analysis, folder: StudyFolder, words: Words) -> str:
     """A paragraph for the methods section: design, seeds, figure, test, versions."""
+    spec, screen = folder.spec, screen_of(found, folder)
     versions = sorted({(k, v) for run in found.results for k, v in run.versions.items()})
     said = {verdict: sum(i.comparison.verdict is verdict for i in found.judged) for verdict in Verdict}
     parts = [
@@ -322,6 +325,18 @@ def methods(found: Analysis, spec: StudySpec, words: Words) -> str:
             **{key: spec.train[key] for key in ("epochs", "imgsz", "batch")},
         )
     ]
+    if screen is not None:
+        parts.append(
+            words(
+                "The variants are what a screen of {count} left, with other seeds; nothing of it enters the verdicts.",
+                count=len(screen["rows"]),
+            )
+        )
+    if spec.factors is not None:
+        whole = spec.factors.order == len(spec.factors.names)
+        form = "All combinations of {names} were trained." if whole else "{names} were trained alone and in pairs."
+        parts.append(words(form, names=", ".join(spec.factors.names)))
+        parts.append(words("Effects and interactions were Holm-adjusted over all {count}.", count=len(found.effects)))
     if found.looks:
         looks = ", ".join(map(str, found.looks))
         parts.append(words("The design was group-sequential with looks after {looks} seeds.", looks=looks))
@@ -347,6 +362,7 @@ def methods(found: Analysis, spec: StudySpec, words: Words) -> str:
             same=said[Verdict.SAME],
             unknown=said[Verdict.UNKNOWN],
         ),
+        *_reservations(found, words),
         words(
             "Device: {machine}; software: {software}.",
             machine=", ".join(sorted({str(run.hardware.get("device")) for run in found.results})),
@@ -354,6 +370,24 @@ def methods(found: Analysis, spec: StudySpec, words: Words) -> str:
         ),
     ]
     return words(" ").join(parts)
+
+
+def _reservations(found: Analysis, words: Words) -> list[str]:
+    """What a reader of the paragraph must know before believing the verdicts."""
+    here = [item.comparison.variant for item in found.judged if item.only_here]
+    resumed = sum(len(arm.resumed) for arm in found.arms)
+    sentences = []
+    if here:
+        sentences.append(
+            words(
+                "For {names} the verdict holds for these pictures only: the interval over seeds and pictures includes"
+                " 0.",
+                names=", ".join(here),
+            )
+        )
+    if resumed:
+        sentences.append(words("{count} run(s) were interrupted and resumed.", count=resumed))
+    return sentences
 
 
 def grafts_of(spec: StudySpec) -> dict[str, Graft | Loss]:

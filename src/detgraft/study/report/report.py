@@ -181,7 +181,7 @@ def _values(
     spec = folder.spec
     finished = found.cells[State.DONE.value]
     planned = sum(found.cells.values()) - found.spared
-    screen = _screen(found, folder)
+    screen = screen_of(found, folder)
     own_figure = next(iter(ultralytics_of(found.task)))
     return {
         "found": found,
@@ -247,7 +247,7 @@ def _values(
     }
 
 
-def _screen(found: Analysis, folder: StudyFolder) -> dict[str, Any] | None:
+def screen_of(found: Analysis, folder: StudyFolder) -> dict[str, Any] | None:
     """What the screen before this study saw of each variant, beside the confirmed difference; None without a screen."""
     try:
         raw = read_sealed(folder.path / SCREENED)
