@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from detgraft.study.design.terms import ALPHA, LOOKS
 from detgraft.study.judge import sequential as judge
+from detgraft.study.judge.bounds import RULE, Rule
 from detgraft.study.judge.joint import joint_interval
 from detgraft.study.judge.scatter import Scatter, scatter_of
 from detgraft.study.judge.screening import plan_of, screened
-from detgraft.study.judge.sequential import RULE, Rule, Stop, advance, begin, verdicts
+from detgraft.study.judge.sequential import Stop, advance, begin, verdicts
 from detgraft.study.judge.statistics import Verdict, cautious_t, decide, holm, paired_t
 
 STUDIES = 2000

@@ -14,18 +14,8 @@ from made_up import finish, make_spec, write_preflight
 from detgraft.study.api import report, status
 from detgraft.study.design.errors import StudyChangedError, StudyError
 from detgraft.study.judge.analysis import analyse, progress
-from detgraft.study.judge.sequential import (
-    RULE,
-    Rule,
-    Stop,
-    advance,
-    begin,
-    bounds,
-    compare_sequentially,
-    follow,
-    sequential_p,
-    verdicts,
-)
+from detgraft.study.judge.bounds import RULE, Rule, bounds, sequential_p
+from detgraft.study.judge.sequential import Stop, advance, begin, compare_sequentially, follow, verdicts
 from detgraft.study.judge.statistics import Verdict, compare, paired_t
 from detgraft.study.run.executor import Engine, LocalPool
 from detgraft.study.run.launch import Slot
