@@ -9,13 +9,13 @@ from made_up import SMALL_STUDY, finish, make_spec, write_preflight
 from test_scale import Nowhere
 
 from detgraft.study.api import status
-from detgraft.study.run import store
+from detgraft.study.run import remembered, store
 from detgraft.study.run.executor import Engine
 from detgraft.study.run.store import StudyFolder
 
 
 def test_status_after_a_run_without_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "RACY_NS", 0)
+    monkeypatch.setattr(remembered, "RACY_NS", 0)
     study = StudyFolder(make_spec(tmp_path, SMALL_STUDY))
     study.open()
     write_preflight(study)

@@ -12,7 +12,7 @@ from made_up import SMALL_STUDY, finish, finished_study, make_spec, write_prefli
 
 from detgraft.study.api import report, status
 from detgraft.study.judge.statistics import _power, detectable, seeds_needed
-from detgraft.study.run import store
+from detgraft.study.run import remembered, store
 from detgraft.study.run.executor import Engine, Event
 from detgraft.study.run.store import Cell, State, StudyFolder
 
@@ -67,7 +67,7 @@ def test_status_after_a_report_reads_no_result_again_unless_it_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("plotly", reason="the extra study is not installed")
-    monkeypatch.setattr(store, "RACY_NS", 0)
+    monkeypatch.setattr(remembered, "RACY_NS", 0)
     study = finished_study(tmp_path, pictures=False)
     report(study.spec)
     read: list[Path] = []
@@ -93,10 +93,10 @@ def test_status_after_a_report_reads_no_result_again_unless_it_changed(
 
 def test_what_was_remembered_of_another_study_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("plotly", reason="the extra study is not installed")
-    monkeypatch.setattr(store, "RACY_NS", 0)
+    monkeypatch.setattr(remembered, "RACY_NS", 0)
     study = finished_study(tmp_path, pictures=False)
     report(study.spec)
-    path = study.path / store.REMEMBERED
+    path = study.path / remembered.REMEMBERED
     path.write_bytes(path.read_bytes().replace(b'"digest": "', b'"digest": "0'))
     read: list[Path] = []
     honest = store.verify

@@ -31,6 +31,7 @@ from detgraft.study.run.executor import Engine, Event, LocalPool, Pool, describe
 from detgraft.study.run.inputs import announce, forget_replaced_weights
 from detgraft.study.run.pools import RayPool
 from detgraft.study.run.preflight import check_arguments, check_space, check_writable, preflight
+from detgraft.study.run.remembered import Made, recall, remember
 from detgraft.study.run.store import Cell, StudyFolder
 from detgraft.study.run.tracking import check_trackers, track
 
@@ -224,7 +225,7 @@ def status(study: Study) -> Status:
     """
     spec = open_study(study)
     folder = StudyFolder(spec).for_reading()
-    folder.recall()
+    made = recall(folder)
     with folder.held():
         cells = tuple((cell, cell.state()) for cell in folder.cells())
     found = [state for _, state in cells]
@@ -238,18 +239,18 @@ def status(study: Study) -> Status:
         states={state.value: found.count(state) for state in State},
         failed={cell.label: cell.error() for cell, state in cells if state is State.FAILED},
         damaged={cell.label: cell.damage() for cell, state in cells if state is State.DAMAGED},
-        warnings=tuple(_warnings(folder, [cell for cell, state in cells if state is State.DONE])),
+        warnings=tuple(_warnings(folder, made, [cell for cell, state in cells if state is State.DONE])),
         cells=cells,
         spared=spared,
     )
 
 
-def _warnings(folder: StudyFolder, done: list[Cell]) -> list[str]:
+def _warnings(folder: StudyFolder, made: Mapping[Path, Made], done: list[Cell]) -> list[str]:
     try:
         folder.check_unchanged()
     except StudyChangedError as error:
         return [str(error)]
-    return [*not_compared(folder.absent), *mixed_versions(folder.made(done))]
+    return [*not_compared(folder.absent), *mixed_versions([made.get(cell.folder) or cell.verified() for cell in done])]
 
 
 def _other_versions(folder: StudyFolder) -> list[str]:
@@ -282,7 +283,7 @@ def report(study: Study, to: Path | None = None, claims: Path | None = None, lan
     folder = StudyFolder(open_study(study)).for_reading()
     folder.check_unchanged()
     written = write_report(folder, to or folder.path / "report", claims, lang)
-    folder.remember()
+    remember(folder)
     return written
 
 

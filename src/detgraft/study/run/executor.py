@@ -24,6 +24,7 @@ from detgraft.study.run.checkpoints import Checkpoints
 from detgraft.study.run.failures import EXIT_BUSY, EXIT_UNRECORDED, explain
 from detgraft.study.run.launch import CELL, Slot, kill, start, stop
 from detgraft.study.run.lock import advice, wait_until_free
+from detgraft.study.run.remembered import remember
 from detgraft.study.run.stall import StallWatch
 from detgraft.study.run.store import Cell, StudyFolder, now
 
@@ -223,12 +224,12 @@ class Engine:
                 self._watch(running)
                 self._check_lease()
                 if ended and time.monotonic() - remembered > _REMEMBER:
-                    self.folder.remember()
+                    remember(self.folder)
                     remembered = time.monotonic()
                 time.sleep(POLL)
         finally:
             self.pool.close()
-            self.folder.remember()
+            remember(self.folder)
 
     def _due(self, waiting: list[Cell]) -> list[Cell]:
         """Take the cells out of ``waiting`` that are to run now: all, or those up to the next look of their arm."""

@@ -22,8 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -52,10 +51,6 @@ from detgraft.study.run.lock import Lock, advice, holder_of
 
 SCREENED = "screened.json"
 """What a screen saw of the variants among which those of a confirmation were chosen."""
-REMEMBERED = "verified.json"
-"""Which results were verified, with size and times of their files; for :func:`detgraft.study.api.status` alone."""
-RACY_NS = 2_000_000_000
-"""A file this young may change again without its times showing it."""
 FORMAT = 2
 """Of ``study.json``; since 2 it carries a checksum and the digests that the study had before it was extended."""
 
@@ -92,15 +87,6 @@ class View:
     announced: Mapping[str, str] | None
     weights: Mapping[str, Mapping[str, str]]
     configs: dict[str, CellConfig] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Made:
-    """How a run was made: what :func:`detgraft.study.judge.analysis.mixed_versions` asks of a result."""
-
-    versions: Mapping[str, str]
-    hardware: Mapping[str, Any]
-    format: int
 
 
 @dataclass(frozen=True)
@@ -236,7 +222,6 @@ class StudyFolder:
         self._view: View | None = None
         self._held = False
         self._begun: tuple[dict[str, str], dict[str, str]] | None = None
-        self._made: dict[Path, Made] = {}
 
     def for_reading(self) -> StudyFolder:
         """The same folder where its results are only read, on a machine that need not have what they were made from.
@@ -529,46 +514,6 @@ class StudyFolder:
                 except StudyError:
                     continue
         return found
-
-    def remember(self) -> None:
-        """Write down which results are verified, so that a mere question need not read them again.
-
-        Only :func:`detgraft.study.api.status` relies on it, and only where size and times of every file are still those
-        of then; what trains or judges reads and verifies everything itself.
-        """
-        made: list[Any] = []
-        cells: dict[str, Any] = {}
-        for folder, checked in self.verified.items():
-            result = checked.result
-            newest = max((max(entry[2:4]) for entry in checked.look[0]), default=0)
-            if result is None or time.time_ns() - newest < RACY_NS:
-                continue
-            own = [dict(result.versions), {"device": result.hardware.get("device")}, result.format]
-            if own not in made:
-                made.append(own)
-            cells[str(folder.relative_to(self.path))] = [checked.look[0], made.index(own)]
-        content = {"study": self.view().look, "digest": self.spec.digest(), "made": made, "cells": cells}
-        with contextlib.suppress(OSError):  # it only saves time
-            write_json(self.path / REMEMBERED, seal(content))
-
-    def recall(self) -> None:
-        """Take over what :meth:`remember` wrote, where the files are still those of then."""
-        try:
-            raw = read_sealed(self.path / REMEMBERED)
-        except DamagedError:
-            return
-        look = self.view().look
-        if raw.get("digest") != self.spec.digest() or tuple(map(tuple, raw.get("study", ()))) != look:
-            return
-        made = [Made(*entry) for entry in raw["made"]]
-        for name, (own, index) in raw["cells"].items():
-            folder = self.path / name
-            self.verified[folder] = Checked((tuple(map(tuple, own)), look), "")
-            self._made[folder] = made[index]
-
-    def made(self, cells: Iterable[Cell]) -> list[Result | Made]:
-        """How finished cells were made."""
-        return [self._made.get(cell.folder) or cell.verified() for cell in cells]
 
     def extended(self) -> list[dict[str, Any]]:
         """When and how the study was extended after its first run began."""
