@@ -156,6 +156,21 @@ def test_a_screen_of_something_else_is_refused(study: Path, tmp_path: Path, monk
         screen(study, say=lambda line: None)
 
 
+def test_a_screen_that_saves_nothing_says_so(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detgraft.study.screen.run", trains([]))
+    lines: list[str] = []
+    screen(study, keep=11, say=lines.append)
+    assert "85 whole runs, of 130" in lines[0]
+    assert "no cheaper" not in "".join(lines)
+    lines.clear()
+    study.write_text(study.read_text().replace("seeds: 6", "seeds: 12").replace("/out", "/other"))
+    screen(study, keep=11, say=lines.append)
+    assert "157 whole runs, of 130" in lines[0]
+    assert lines[1].startswith("Note: that is no cheaper than a study of all of them")
+    with pytest.raises(ArgumentError, match="budget: expected a number from 1 up, found nan"):
+        screen(study, budget=float("nan"), say=lines.append)
+
+
 def test_a_screen_of_which_no_run_has_begun_may_still_be_changed(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

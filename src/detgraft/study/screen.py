@@ -138,6 +138,11 @@ def screen(
         f"Screen: {len(spec.variants)} variants in {len(plan.rounds)} round(s), then {plan.rounds[-1].keep} against the"
         f" base on {plan.confirm} fresh seeds: {plan.runs:.0f} whole runs, of {plan.full} that all with 10 seeds cost."
     )
+    if plan.runs >= plan.full:
+        say(
+            "Note: that is no cheaper than a study of all of them with 10 seeds (detgraft study run). Keep fewer (keep=),"
+            " screen with shorter runs (short=), or confirm with fewer seeds (seeds=)."
+        )
     fresh = set(spec.seeds)
     unseen = (seed for seed in itertools.count() if seed not in fresh)
     alive = list(spec.variants)
@@ -200,7 +205,7 @@ def _check(spec: StudySpec, asked: Mapping[str, Any]) -> None:
     for key, least in (("keep", 1), ("short", 1), ("budget", 1)):
         value = asked[key]
         kinds = (int, float) if key == "budget" else (int,)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or value < least):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or not value >= least):
             raise ArgumentError(f"{key}: expected a number from {least} up, found {value!r}")
     if asked["short"] is not None and asked["short"] > spec.train["epochs"]:
         raise ArgumentError(
