@@ -140,8 +140,8 @@ def screen(
     )
     if plan.runs >= plan.full:
         say(
-            "Note: that is no cheaper than a study of all of them with 10 seeds (detgraft study run). Keep fewer (keep=),"
-            " screen with shorter runs (short=), or confirm with fewer seeds (seeds=)."
+            "Note: that is no cheaper than a study of all of them with 10 seeds (detgraft study run). Keep fewer"
+            " (keep=), screen with shorter runs (short=), or confirm with fewer seeds (seeds=)."
         )
     fresh = set(spec.seeds)
     unseen = (seed for seed in itertools.count() if seed not in fresh)
