@@ -78,6 +78,16 @@ def test_detectable_difference_equals_the_tables() -> None:
     assert math.isinf(detectable(1.0, 1))
 
 
+@pytest.mark.trust
+def test_no_difference_is_promised_that_no_figures_could_have() -> None:
+    """Two seeds of a screen were said to find "differences from 2133.14 points up", of 100 that there are."""
+    (found,) = compare({0: 0.30, 1: 0.42}, {"a": {0: 0.36, 1: 0.37}})
+    assert found.detectable > 1
+    assert "; so few seeds find no difference with 80 % power, however large, and about" in found.reason
+    (found,) = compare({k: 0.3 + 0.01 * (k % 2) for k in range(6)}, {"a": dict.fromkeys(range(6), 0.31)})
+    assert "finds only differences from" in found.reason
+
+
 def test_detectable_difference_is_found_in_80_percent() -> None:
     effect = detectable(1.0, 6)
     d = np.random.default_rng(0).normal(effect, 1, (20_000, 6))

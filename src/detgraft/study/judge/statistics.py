@@ -504,16 +504,21 @@ def _with_reason(
     else:
         needed = found.seeds_needed
         more = say("about {count} seeds", count=needed) if needed else say("over 1000 seeds")
-        parts = [
-            say("{difference} points over {seeds} seeds (95 % interval {low} to {high})", **row),
-            say(
-                "; this study finds only differences from {detectable} points up (80 % power), and {more} would be"
-                " needed for {margin}.",
+        finds = say(
+            "; this study finds only differences from {detectable} points up (80 % power), and {more} would be"
+            " needed for {margin}.",
+            **row,
+            detectable=points(found.detectable, False),
+            more=more,
+        )
+        if not found.detectable < 1:  # no two figures are further apart
+            finds = say(
+                "; so few seeds find no difference with 80 % power, however large, and {more} would be needed for"
+                " {margin}.",
                 **row,
-                detectable=points(found.detectable, False),
                 more=more,
-            ),
-        ]
+            )
+        parts = [say("{difference} points over {seeds} seeds (95 % interval {low} to {high})", **row), finds]
         leaves_out_zero = found.low > 0 or found.high < 0  # beside it a p value that was raised reads like a mistake
         within = -margin <= found.low and found.high <= margin
         if found.raised > 1 and (found.p_holm / found.raised <= alpha or leaves_out_zero or within):

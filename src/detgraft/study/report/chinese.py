@@ -199,6 +199,7 @@ ZH: Mapping[str, str] = {
     "; real but smaller than the {margin} points that this study calls a difference": "；差异真实存在，但小于本研究视为差异的 {margin} 个百分点",
     "{difference} points over {seeds} seeds, and the whole 95 % interval {low} to {high} lies within ±{margin} points.": "{seeds} 个种子的差值为 {difference} 个百分点，整个 95 % 置信区间 {low} 至 {high} 都在 ±{margin} 个百分点之内。",
     "{difference} points over {seeds} seeds (95 % interval {low} to {high})": "{seeds} 个种子的差值为 {difference} 个百分点（95 % 置信区间 {low} 至 {high}）",
+    "; so few seeds find no difference with 80 % power, however large, and {more} would be needed for {margin}.": "；种子这么少，再大的差异也达不到 80 % 功效；要发现 {margin} 个百分点的差异需要{more}。",
     "; this study finds only differences from {detectable} points up (80 % power), and {more} would be needed for {margin}.": "；本研究只能发现 {detectable} 个百分点以上的差异（功效 80 %），要发现 {margin} 个百分点的差异需要{more}。",
     "about {count} seeds": "约 {count} 个种子",
     "over 1000 seeds": "1000 个以上的种子",
