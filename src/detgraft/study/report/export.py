@@ -315,7 +315,7 @@ def methods(found: Analysis, folder: StudyFolder, words: Words) -> str:
     said = {verdict: sum(i.comparison.verdict is verdict for i in found.judged) for verdict in Verdict}
     parts = [
         words(
-            "{names} were compared with the base {base}. All models were trained on the same data with the same"
+            "The base {base} was compared with {names}. All models were trained on the same data with the same"
             " arguments and kind of initial weights ({init}) for {epochs} epochs at {imgsz} pixels with batch {batch},"
             " with up to {seeds} random seeds, paired by seed.",
             names=", ".join(item.comparison.variant for item in found.judged),
