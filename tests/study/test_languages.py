@@ -91,6 +91,7 @@ def shown(page: str) -> str:
     for tag in ("script", "style", "pre"):
         page = re.sub(rf"<{tag}.*?</{tag}>", " ", page, flags=re.DOTALL)
     labels = " ".join(re.findall(r'data-label="([^"]*)"', page))
+    page = page.replace("<wbr>", "")  # a place where a word may be broken
     return html.unescape(re.sub(r"<[^>]*>", " ", page)) + html.unescape(labels)
 
 

@@ -104,8 +104,8 @@ def test_the_page_is_one_small_file_and_escapes_what_it_shows(written: Report) -
     assert page.count("data:image/jpeg;base64,") >= 6
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
-def test_a_browser_draws_everything_without_errors(written: Report, tmp_path: Path) -> None:
+def in_browser(page: Path, profile: Path, width: int = 1400) -> tuple[str, list[str]]:
+    """The document as a browser without a network leaves it, and the lines of its console."""
     done = subprocess.run(
         [
             str(BROWSER),
@@ -115,22 +115,57 @@ def test_a_browser_draws_everything_without_errors(written: Report, tmp_path: Pa
             "--enable-logging=stderr",
             "--host-resolver-rules=MAP * ~NOTFOUND",
             "--virtual-time-budget=30000",
-            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},2000",
+            f"--user-data-dir={profile}",
             "--dump-dom",
-            written.html.as_uri(),
+            page.as_uri(),
         ],
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+def test_a_browser_draws_everything_without_errors(written: Report, tmp_path: Path) -> None:
+    shown, complaints = in_browser(written.html, tmp_path / "profile")
     assert complaints == []
-    assert 'data-charts="drawn"' in done.stdout
+    assert 'data-charts="drawn"' in shown
     for place in ("differences", "pareto-latency_ms", "pareto-params", "pareto-gflops", "curves", "classes"):
-        assert re.search(rf'id="{place}" class="js-plotly-plot"', done.stdout), place
+        assert re.search(rf'id="{place}" class="js-plotly-plot"', shown), place
     for arm in written.analysis.arms:
-        assert f"{100 * arm.primary.mean:.2f}" in table_row(done.stdout, "arm", arm.name)
+        assert f"{100 * arm.primary.mean:.2f}" in table_row(shown, "arm", arm.name)
+
+
+@pytest.mark.trust
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+@pytest.mark.parametrize(
+    ("width", "more", "form"), [(1400, 0, ""), (1400, 2, "dense"), (1400, 12, "carded"), (1000, 0, "dense")]
+)
+def test_no_table_is_cut_however_many_columns(
+    width: int, more: int, form: str, written: Report, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    counted = """<script>
+for (const row of document.querySelectorAll("#arms tr"))
+  for (let k = 0; k < MORE; k++) row.append(row.children[2].cloneNode(true));
+const wait = setInterval(() => {
+  if (!document.body.dataset.charts) return;
+  document.body.dataset.cut = [...document.querySelectorAll(".card")]
+    .filter((card) => card.scrollWidth > card.clientWidth).map((card) => card.firstElementChild.id);
+  clearInterval(wait);
+}, 500);
+</script>""".replace("MORE", str(more))
+    charts_of = '<script id="charts"'  # the first of the page's own scripts
+    page.write_text(written.html.read_text("utf-8").replace(charts_of, counted + charts_of), "utf-8")
+    shown, complaints = in_browser(page, tmp_path / "profile", width)
+    assert complaints == []
+    assert re.findall(r"data-cut=\"([^\"]*)\"", shown) == [""]
+    found = re.search(r'<table id="arms" class="([^"]*)"', shown)
+    assert found
+    assert found[1].split()[1:] == ([form] if form else [])
 
 
 def test_an_unfinished_study_is_reported_as_such(tmp_path: Path) -> None:
