@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up import finish, write_preflight
+from scipy import stats
 
 from detgraft.base.files import write_json
 from detgraft.cli.study import command
@@ -18,7 +20,7 @@ from detgraft.study.api import Status, report, status
 from detgraft.study.design.errors import StudyChangedError, StudyError
 from detgraft.study.design.seal import seal
 from detgraft.study.design.spec import StudySpec
-from detgraft.study.judge.screening import Plan, leading, plan_of, screened
+from detgraft.study.judge.screening import Plan, boundary, is_clear, leading, plan_of, screened
 from detgraft.study.judge.statistics import Verdict
 from detgraft.study.run.store import StudyFolder
 from detgraft.study.screen import screen, variants_of
@@ -154,6 +156,47 @@ def test_a_screen_of_something_else_is_refused(study: Path, tmp_path: Path, monk
     study.write_text(study.read_text().replace("imgsz: 64", "imgsz: 96"))
     with pytest.raises(StudyChangedError, match="holds a screen of something else"):
         screen(study, say=lambda line: None)
+
+
+def test_how_clear_it_was_which_variants_go_on() -> None:
+    random = np.random.default_rng(0)
+    two = random.normal(0.5, 0.01, (2, 7))
+    lead, error = boundary(two, 1) or (0.0, 0.0)
+    paired = stats.ttest_rel(*two)
+    assert lead / error == pytest.approx(abs(paired.statistic))  # of two variants it is the paired t value
+    assert boundary(two[:, :1], 1) is boundary(two, 2) is None
+    assert is_clear(None)
+    assert is_clear((0.02, 0.01))
+    assert not is_clear((0.019, 0.01))
+    # What a seed lifts in all variants is no scatter; the error is that of the difference of two means.
+    many = random.normal(0.5, 0.01, (4000, 6, 3)) + random.normal(0, 0.1, (4000, 1, 3))
+    errors = [(boundary(each, 2) or (0.0, 0.0))[1] ** 2 for each in many]
+    assert np.sqrt(np.mean(errors)) == pytest.approx(0.01 * np.sqrt(2 / 3), rel=0.02)
+    means = np.sort(many[0].mean(axis=1))[::-1]
+    assert (boundary(many[0], 2) or (0.0, 0.0))[0] == pytest.approx(means[1] - means[2])
+
+
+@pytest.mark.trust
+def test_a_screen_of_luck_says_so_at_once_and_in_its_report(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On BCCD with six epochs the two that led eight by 2.5 and 1.6 points were confirmed with +0.1 and -0.9."""
+    pytest.importorskip("plotly", reason="the extra study is not installed")
+    monkeypatch.setattr("detgraft.study.screen.run", trains([]))
+    luck, true = "may have been chance", dict(TRUE)
+    for figures, expected in ((dict.fromkeys(TRUE, 0.5), True), (true, False)):
+        monkeypatch.setattr("test_screen.TRUE", figures)
+        lines: list[str] = []
+        out = tmp_path / f"luck-{expected}"
+        study.write_text(re.sub(r"out: .*", f"out: {out}", study.read_text()))
+        screen(study, say=lines.append)
+        assert ("this may be chance" in "".join(lines)) is expected
+        written = report(out / "confirm")
+        for file in (written.html, written.markdown):
+            assert (luck in file.read_text("utf-8")) is expected
+        assert "这可能只是偶然" in report(out / "confirm", lang="zh").markdown.read_text("utf-8") or not expected
+        lead, error = json.loads(written.json.read_text())["screen"]["edges"][-1]
+        assert (lead < 2 * error) is expected
 
 
 def test_a_screen_that_saves_nothing_says_so(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

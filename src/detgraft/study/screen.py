@@ -26,7 +26,8 @@ from detgraft.study.design.seal import read_sealed, seal
 from detgraft.study.design.spec import SCREEN_FILE, StudySpec, build_spec, digest_of, relative
 from detgraft.study.design.terms import Arm
 from detgraft.study.judge.analysis import figures_by_arm
-from detgraft.study.judge.screening import CONFIRM, Plan, leading, plan_of
+from detgraft.study.judge.screening import CONFIRM, Plan, boundary, is_clear, leading, plan_of
+from detgraft.study.judge.statistics import points
 from detgraft.study.run.preflight import check_arguments
 from detgraft.study.run.store import SCREENED, StudyFolder
 
@@ -148,6 +149,7 @@ def screen(
     alive = list(spec.variants)
     left: list[list[str]] = []
     figures: dict[str, list[float]] = {}
+    edges: list[tuple[float, float] | None] = []
     for number, one in enumerate(plan.rounds):
         seeds = [next(unseen) for _ in range(one.seeds)]
         part = _part(spec, alive, seeds, out / f"round_{number + 1}", int(asked["short"] or spec.train["epochs"]), ())
@@ -171,17 +173,30 @@ def screen(
                 raise StudyError(
                     f"{arm.name}: there was nothing to measure in one of its runs, so that it has no rank."
                 )
+        edges.append(boundary([figures[arm.name] for arm in alive], one.keep))
         means = [float(np.mean(figures[arm.name])) for arm in alive]
         alive = [arm for arm, on in zip(alive, leading(means, np.ones(len(alive), bool), one.keep), strict=True) if on]
         left.append([arm.name for arm in alive])
         _write(out, spec, asked, every, dropped, _agreed(held.get("left", []), left, out))
-        say(f"Round {number + 1}: {', '.join(left[-1])} go on.")
+        say(f"Round {number + 1}: {', '.join(left[-1])} go on.{_in_doubt(edges[-1])}")
     part = _part(spec, alive, list(spec.seeds), out / CONFIRMATION, int(spec.train["epochs"]), spec.controls)
     folder = StudyFolder(part)
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(folder.path / SCREENED, seal({"format": FORMAT, "rows": _rows(spec, figures, left), **_cost(plan)}))
+    content = {"format": FORMAT, "rows": _rows(spec, figures, left), "edges": edges, **_cost(plan)}
+    write_json(folder.path / SCREENED, seal(content))
     status = run(part, retry=retry, resume=resume, say=say)
     return Screened(out, plan, tuple(map(tuple, left)), dropped, status, True)
+
+
+def _in_doubt(edge: tuple[float, float] | None) -> str:
+    """Where chance may have decided which variants go on, a sentence that says so."""
+    if edge is None or is_clear(edge):
+        return ""
+    lead, error = (points(value, False) for value in edge)
+    return (
+        f" The last of them is {lead} points ahead of the first that does not, and the standard error of such a"
+        f" difference is {error}: this may be chance. Longer runs (short=) or more seeds (budget=) tell more."
+    )
 
 
 def _opened(study: Study) -> tuple[StudySpec, bool]:

@@ -152,6 +152,33 @@ def leading(means_V: Any, alive_V: Any, keep: int) -> NDArray[np.bool_]:
     return np.asarray(result & np.asarray(alive_V, dtype=bool))
 
 
+def boundary(figures_VN: Any, keep: int) -> tuple[float, float] | None:
+    """How clear it was in a round which variants go on.
+
+    Args:
+        figures_VN: Figures of the variants with all their seeds so far, shape (V, N).
+        keep: Number that goes on.
+
+    Returns:
+        How far the mean of the last that goes on is ahead of that of the first that does not, and the standard error of
+        a difference of two means, with what a seed lifts in all variants taken out; None for a single seed.
+    """
+    figures = np.asarray(figures_VN, dtype=np.float64)
+    variants, seeds = figures.shape
+    if seeds < 2 or not 1 <= keep < variants:
+        return None
+    means_V = figures.mean(axis=1)
+    rest_VN = figures - means_V[:, None] - figures.mean(axis=0) + figures.mean()
+    variance = np.sum(rest_VN**2) / ((variants - 1) * (seeds - 1))
+    first, following = np.sort(means_V)[::-1][keep - 1 : keep + 1]
+    return float(first - following), math.sqrt(2 * variance / seeds)
+
+
+def is_clear(edge: tuple[float, float] | None) -> bool:
+    """Whether a lead (:func:`boundary`) is twice its standard error; True where that is not known."""
+    return edge is None or edge[0] >= 2 * edge[1]
+
+
 def screened(figures_VN: Any, plan: Plan) -> NDArray[np.bool_]:
     """The variants that a whole screen leaves, for a stack of studies at once.
 

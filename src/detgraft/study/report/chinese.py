@@ -102,6 +102,7 @@ ZH: Mapping[str, str] = {
     "seeds in the screen": "初筛种子数",
     "difference in the screen": "初筛中的差值",
     "confirmed on fresh seeds": "用新种子确认的差值",
+    "In its last round the last variant that went on was {lead} points ahead of the first that did not, and the standard error of such a difference is {error}: this may have been chance.": "最后一轮里，最后一个晋级的改动比第一个落选的只多 {lead} 个百分点，而这种差值的标准误是 {error}：这可能只是偶然。",
     "The best of many is lucky, too: differences in the screen are too large for those that survived it, and nothing of it enters the verdicts. Screen and confirmation cost {runs} whole runs; a study of all variants with 10 seeds would have cost {full}.": "众多变体中的最好者也靠运气：通过初筛者在初筛中的差值偏大，因此初筛的任何数字都不进入结论。初筛与确认共花费 {runs} 次完整训练；对全部变体各用 10 个种子的研究需要 {full} 次。",
     "Effects and interactions": "消融实验：各效应与交互作用",
     "effect": "效应",

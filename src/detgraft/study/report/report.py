@@ -29,6 +29,7 @@ from detgraft.study.design.words import NOTHING, Said, in_a_row, listed, say
 from detgraft.study.judge.analysis import AXES, BEST, Analysis, ArmSummary, Judged, analyse, figures_of, ultralytics_of
 from detgraft.study.judge.evidence import State
 from detgraft.study.judge.result import SplitMetrics
+from detgraft.study.judge.screening import is_clear
 from detgraft.study.judge.statistics import Verdict, points
 from detgraft.study.report import boxes
 from detgraft.study.report.charts import charts, colour_of, form_of, packed_plotly, shown_classes
@@ -213,15 +214,7 @@ def _values(
             " FlopCounterMode.",
             device=found.base.cost.device,
         ),
-        "screen_note": ""
-        if screen is None
-        else words(
-            "The best of many is lucky, too: differences in the screen are too large for those that survived it, and"
-            " nothing of it enters the verdicts. Screen and confirmation cost {runs} whole runs; a study of all"
-            " variants with 10 seeds would have cost {full}.",
-            runs=number(screen["runs"], 0),
-            full=screen["full"],
-        ),
+        "screen_note": "" if screen is None else _screen_note(screen, words),
         "extended": [_extension(item) for item in found.extended],
         "damaged": [(words.label(label), message) for label, message in found.damaged.items()],
         "failed": [(words.label(label), message) for label, message in found.failed.items()],
@@ -257,7 +250,29 @@ def screen_of(found: Analysis, folder: StudyFolder) -> dict[str, Any] | None:
         return None
     confirmed = {item.comparison.variant: item.comparison.difference for item in found.judged}
     rows = [{**row, "confirmed": confirmed.get(row["name"])} for row in raw["rows"]]
-    return {"rows": rows, "runs": raw["runs"], "full": raw["full"], "rounds": len(raw["plan"]["rounds"])}
+    plain = {"rows": rows, "runs": raw["runs"], "full": raw["full"], "rounds": len(raw["plan"]["rounds"])}
+    return plain | {"edges": raw.get("edges") or []}  # screens before had none
+
+
+def _screen_note(screen: Mapping[str, Any], words: Words) -> str:
+    """What to think of a screen: luck, cost, and whether chance may have decided its last round."""
+    note = words(
+        "The best of many is lucky, too: differences in the screen are too large for those that survived it, and"
+        " nothing of it enters the verdicts. Screen and confirmation cost {runs} whole runs; a study of all"
+        " variants with 10 seeds would have cost {full}.",
+        runs=number(screen["runs"], 0),
+        full=screen["full"],
+    )
+    edge = (screen["edges"] or [None])[-1]
+    if edge is None or is_clear(edge):
+        return note
+    doubt = words(
+        "In its last round the last variant that went on was {lead} points ahead of the first that did not, and the"
+        " standard error of such a difference is {error}: this may have been chance.",
+        lead=points(edge[0], False),
+        error=points(edge[1], False),
+    )
+    return words(" ").join((note, doubt))
 
 
 def headline(found: Analysis) -> Said:
