@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from made_up import SMALL_STUDY, STUDY, finish, finished_study, make_spec
 from detgraft.study.api import report
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.seal import seal
-from detgraft.study.judge.analysis import ArmSummary, against_scale, analyse
+from detgraft.study.judge.analysis import ArmSummary, against_scale, analyse, interval
 from detgraft.study.judge.result import Cost
 from detgraft.study.judge.statistics import Verdict, compare, points
 from detgraft.study.report.charts import charts
@@ -252,6 +253,17 @@ def test_a_study_that_learned_nothing_says_so(tmp_path: Path) -> None:
     found = analyse(study)
     assert found.judged[0].comparison.reason == "AP is 0 everywhere: nothing was learned."
     assert headline(found) == "AP is 0 everywhere: nothing was learned."
+
+
+@pytest.mark.trust
+def test_no_interval_reaches_where_no_mean_can_be() -> None:
+    """Two seeds of a screen gave yolo11n an AP of 30.5, "-43.78 to 104.78"."""
+    arm, difference = interval([0.2465, 0.3635]), interval([0.12, -0.13], least=-1.0)
+    assert (arm.low, arm.high) == (0.0, 1.0)
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+    alike = interval([0.50, 0.51, 0.52])
+    assert (alike.low, alike.high) == (pytest.approx(0.51 - 0.02484, abs=1e-5), pytest.approx(0.51 + 0.02484, abs=1e-5))
+    assert math.isnan(interval([0.5]).low)
 
 
 @pytest.mark.trust

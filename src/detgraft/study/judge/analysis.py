@@ -421,10 +421,16 @@ def _values(runs: Mapping[int, Result], split: str, figure: str) -> dict[int, fl
     return {seed: float(value) for seed, value in found.items() if value is not None}
 
 
-def interval(values: Iterable[float]) -> Interval:
-    """Mean and 95 % t interval of some numbers."""
+def interval(values: Iterable[float], least: float = 0.0) -> Interval:
+    """Mean and 95 % t interval; with few seeds it would reach further than any mean can.
+
+    Args:
+        values: Figures from 0 to 1, or differences of such.
+        least: Least value that one can have: 0, or -1 for differences; the largest is 1.
+    """
     test = paired_t(np.array(list(values), dtype=np.float64))
-    return Interval(float(test.mean), float(test.low), float(test.high))
+    low, high = np.clip((test.low, test.high), least, 1.0)
+    return Interval(float(test.mean), float(low), float(high))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -484,7 +490,7 @@ def _judge(
         pairs = [[by_arm[arm][s].metrics[split].per_class.get(name) for arm in (found.variant, base)] for s in seeds]
         differences = [after - before for after, before in pairs if after is not None and before is not None]
         if differences:
-            per_class[name] = interval(differences)
+            per_class[name] = interval(differences, least=-1.0)
     scale = ""
     if control is not None and set(values[control]) & set(values[found.variant]):
         beside = against(values[found.variant], {control: values[control]})[0]
