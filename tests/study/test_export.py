@@ -103,7 +103,7 @@ def test_the_paragraph_says_how_it_was_done(study: StudyFolder, tmp_path: Path) 
         assert words in text
     assert "1 run(s) were interrupted and resumed." in text
     assert "screen" not in text
-    assert "on these pictures only" not in text
+    assert "for these pictures only" not in text
     here = analyse(study)
     here = dataclasses.replace(
         here, judged=tuple(dataclasses.replace(item, only_here="said") for item in here.judged[:2])

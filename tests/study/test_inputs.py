@@ -191,7 +191,7 @@ def test_the_same_files_pass_again_and_are_not_read_again(tmp_path: Path, monkey
     folder = lay_out(tmp_path)
     for path in folder.rglob("*"):
         os.utime(path, (1e9, 1e9))
-    monkeypatch.setattr(inputs, "_RACY_NS", 0)
+    monkeypatch.setattr(inputs, "RACY_NS", 0)
     study = sit_down(folder)
     work(study, most=2)
     read: list[Path] = []

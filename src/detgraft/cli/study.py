@@ -18,7 +18,7 @@ from detgraft.cli.keys import KEYS
 from detgraft.errors import ArgumentError, nearest
 from detgraft.study import api
 from detgraft.study.api import Study
-from detgraft.study.design.arguments import ADMITTED, REFUSED
+from detgraft.study.design.arguments import DECIDED
 from detgraft.study.design.spec import StudySpec
 from detgraft.study.screen import screen
 
@@ -129,7 +129,7 @@ def _split(action: str, words: Sequence[str]) -> tuple[dict[str, object], str | 
         elsewhere = [name for name in ACTIONS if key in _OWN[name]]
         if elsewhere:
             raise ArgumentError(f"{key}= belongs to study {', '.join(elsewhere)}, not to study {action}")
-        hint = "" if key in {*KEYS["study"], *ADMITTED, *REFUSED} else nearest(key, _OWN[action], cutoff=0.75)
+        hint = "" if key in KEYS["study"].keys() | DECIDED else nearest(key, _OWN[action], cutoff=0.75)
         if hint:
             raise ArgumentError(f"study {action} has no argument '{key}'.{hint}")
     if not rest:

@@ -37,9 +37,19 @@ class Cost:
     steady: bool | None = None
 
     @property
+    def loaded(self) -> bool:
+        """Whether a latency was measured while other processes kept the machine busy."""
+        return self.latency_ms is not None and (self.load or 0.0) > LOADED
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a latency had not settled when it was taken."""
+        return self.latency_ms is not None and self.steady is False
+
+    @property
     def doubtful(self) -> bool:
-        """Whether the latency was measured under load, or had not settled."""
-        return self.latency_ms is not None and ((self.load or 0.0) > LOADED or self.steady is False)
+        """Whether a latency says little, for one reason or the other."""
+        return self.loaded or self.unsettled
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Cost:

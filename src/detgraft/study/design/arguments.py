@@ -76,6 +76,9 @@ REFUSED = {
 }
 """Each other argument with the reason."""
 
+DECIDED = ADMITTED | REFUSED.keys()
+"""Every argument of the releases that are known here; what is none of them is misspelt, or newer."""
+
 
 def reason_against(name: str) -> str:
     """Say why a training argument cannot be set for a study; empty where it can.

@@ -19,7 +19,7 @@ from detgraft.base.files import read_json
 from detgraft.base.located import Kind, Located, read_located
 from detgraft.base.values import read_value
 from detgraft.errors import Location, nearest
-from detgraft.study.design.arguments import ADMITTED, REFUSED
+from detgraft.study.design.arguments import ADMITTED, DECIDED
 from detgraft.study.design.errors import StudyError
 from detgraft.study.design.factors import Factors, expand
 from detgraft.study.design.fields import read_fields
@@ -165,7 +165,7 @@ def spec_from_arguments(arguments: Mapping[str, str]) -> StudySpec:
     values: dict[str, Any] = {}
     own = {*StudyKeys.model_fields, *MetricsKeys.model_fields} - {"train", "metrics"}
     for key, text in arguments.items():
-        hint = "" if key in own | ADMITTED | REFUSED.keys() else nearest(key, [*sorted(own), *sorted(ADMITTED)])
+        hint = "" if key in own | DECIDED else nearest(key, [*sorted(own), *sorted(ADMITTED)])
         if hint:  # said before a key is missed that was only misspelt
             raise StudyError(f"{key!r} is no key of a study and no training argument.{hint}", Location("command line"))
         if key in ("variants", "factors", "controls", "plugins", "track"):

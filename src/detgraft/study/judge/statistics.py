@@ -123,6 +123,11 @@ class Comparison:
     verdict: Verdict
     reason: str
 
+    @property
+    def finds_any(self) -> bool:
+        """Whether there is a difference that so many seeds find with 80 % power; no two figures are further apart."""
+        return self.detectable < 1
+
 
 def paired_t(differences_N: Any, alpha: float | Array = ALPHA) -> PairedT:
     """Paired t test along the last axis.
@@ -504,14 +509,15 @@ def _with_reason(
     else:
         needed = found.seeds_needed
         more = say("about {count} seeds", count=needed) if needed else say("over 1000 seeds")
-        finds = say(
-            "; this study finds only differences from {detectable} points up (80 % power), and {more} would be"
-            " needed for {margin}.",
-            **row,
-            detectable=points(found.detectable, False),
-            more=more,
-        )
-        if not found.detectable < 1:  # no two figures are further apart
+        if found.finds_any:
+            finds = say(
+                "; this study finds only differences from {detectable} points up (80 % power), and {more} would be"
+                " needed for {margin}.",
+                **row,
+                detectable=points(found.detectable, False),
+                more=more,
+            )
+        else:
             finds = say(
                 "; so few seeds find no difference with 80 % power, however large, and {more} would be needed for"
                 " {margin}.",

@@ -18,6 +18,9 @@ from detgraft.study.judge.result import Result, SplitMetrics
 
 RESULT, CONFIG, CURVE = "result.json", "cell.json", "curve.json"
 STUDY, INPUTS = "study.json", "inputs.json"
+RACY_NS = 2_000_000_000
+"""A file this young may change again without its times showing it."""
+
 _BESIDE = (CURVE, "detections_*.npz", "bootstrap_*.npy")
 _LOOKED_AT = frozenset((RESULT, CONFIG, STUDY, INPUTS, CURVE))
 _BEGINNINGS = ("detections_", "bootstrap_")

@@ -21,7 +21,6 @@ from markdown_it import MarkdownIt
 from detgraft.base.files import csv_text, write_atomic, write_json
 from detgraft.base.notebook import html_frame
 from detgraft.errors import Location
-from detgraft.measure.load import LOADED
 from detgraft.study.design.errors import DamagedError, StudyError
 from detgraft.study.design.seal import read_sealed
 from detgraft.study.design.terms import MEASURED
@@ -302,11 +301,8 @@ def doubtful_latencies(found: Analysis) -> Said:
 
 
 def _loaded(found: Analysis) -> Said:
-    busy = {arm.name: arm.cost.load for arm in found.arms if arm.cost.latency_ms is not None}
     names = [
-        say("{arm} ({load} busy)", arm=name, load=f"{load:.0%}")
-        for name, load in busy.items()
-        if load is not None and load > LOADED
+        say("{arm} ({load} busy)", arm=arm.name, load=f"{arm.cost.load:.0%}") for arm in found.arms if arm.cost.loaded
     ]
     if not names:
         return NOTHING
@@ -318,11 +314,7 @@ def _loaded(found: Analysis) -> Said:
 
 
 def _unsteady(found: Analysis) -> Said:
-    names = [
-        say("{variant}", variant=arm.name)
-        for arm in found.arms
-        if arm.cost.latency_ms is not None and arm.cost.steady is False
-    ]
+    names = [say("{variant}", variant=arm.name) for arm in found.arms if arm.cost.unsettled]
     if not names:
         return NOTHING
     return say(

@@ -23,12 +23,11 @@ from detgraft.errors import Location
 from detgraft.study.design.config import CellConfig
 from detgraft.study.design.errors import DamagedError, InputsChangedError, StudyError
 from detgraft.study.design.seal import read_sealed, seal
-from detgraft.study.judge.verification import INPUTS, file_digest
+from detgraft.study.judge.verification import INPUTS, RACY_NS, file_digest
 from detgraft.study.run.store import StudyFolder
 
 FORMAT = 1
 NAMED = 5  # files that a message names
-_RACY_NS = 2_000_000_000  # a file this young may change again without its times showing it
 
 Say = Callable[[str], None]
 
@@ -88,7 +87,7 @@ class Digests:
             return None
         except OSError as error:
             raise StudyError(f"cannot be read: {error.strerror or error}.", Location(str(path))) from error
-        if time.time_ns() - max(look[1:]) > _RACY_NS:
+        if time.time_ns() - max(look[1:]) > RACY_NS:
             self._known[str(path)], self._changed = [*look, value], True
         return value
 

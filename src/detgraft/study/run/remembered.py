@@ -16,11 +16,10 @@ from typing import Any
 from detgraft.base.files import write_json
 from detgraft.study.design.errors import DamagedError
 from detgraft.study.design.seal import read_sealed, seal
+from detgraft.study.judge.verification import RACY_NS
 from detgraft.study.run.store import Checked, StudyFolder
 
 REMEMBERED = "verified.json"
-RACY_NS = 2_000_000_000
-"""A file this young may change again without its times showing it."""
 
 
 @dataclass(frozen=True)
